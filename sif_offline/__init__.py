@@ -1,0 +1,1 @@
+"""Offline half of sifwatch: forge, calibrate, verify and evaluate fingerprints."""

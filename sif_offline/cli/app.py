@@ -1,0 +1,24 @@
+"""The ``sif`` command: every subcommand lives in a file of its own beside this one."""
+
+import typer
+
+from sif_offline.cli import calibrate, forge, greenlist, keys, lab, verify
+from sif_offline.fingerprint.errors import one_line_errors
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Forge, calibrate and verify SIF fingerprints of a vision-language model.",
+)
+app.command("forge")(forge.forge)
+app.command("calibrate")(calibrate.calibrate)
+app.command("verify")(verify.verify)
+app.command("greenlist")(greenlist.greenlist)
+app.add_typer(keys.app, name="keys")
+app.add_typer(lab.app, name="lab")
+
+
+def main() -> None:
+    """Entry point of the ``sif`` script; a user's mistake is one line on stderr and exit code 2."""
+    with one_line_errors():
+        app()

@@ -1,0 +1,232 @@
+"""A scriptable OpenAI-compatible chat endpoint on 127.0.0.1: answers by rule, and faults on demand.
+
+It is the real thing on the wire (HTTP, JSON, data URLs), only its words are made by a function, so that
+pirates, innocents and every way an endpoint can fail are tried without a model.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Literal, Self
+
+Fault = Literal[
+    "rate_limited",  # 429 with Retry-After
+    "http_500",
+    "unauthorized",  # 401
+    "hang",  # reads the question and says nothing for `hang_s`
+    "reset",  # TCP reset after the question was read
+    "html",  # 200 with a web page
+    "empty_choices",
+    "invalid_json",
+    "not_chat",  # valid JSON of another kind
+    "refusal",  # the message carries `refusal`
+    "content_filter",
+    "content_policy",  # 400 with code content_policy_violation
+    "truncated",  # finish_reason "length", cut short of what was asked
+]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one request asked: the prompt's text, the first image's bytes (or None) and their sha256."""
+
+    prompt: str
+    image: bytes | None
+    image_sha256: str
+    body: dict[str, Any] = field(repr=False)
+
+
+Rule = Callable[[Question], str]
+
+
+class ScriptedEndpoint:
+    """Serves ``/v1/chat/completions`` in a thread of this process; use as a context manager.
+
+    Args:
+        rule: question -> answer text.
+        faults: consumed one a request before the rule is asked; None in it means an ordinary answer.
+        retry_after_s: the Retry-After of a ``rate_limited`` fault, seconds.
+        hang_s: how long ``hang`` keeps silent, seconds.
+        delay_s: how long an ordinary answer takes, seconds.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        faults: Iterable[Fault | None] = (),
+        retry_after_s: float = 1.0,
+        hang_s: float = 30.0,
+        delay_s: float = 0.0,
+        port: int = 0,
+        model: str = "scripted",
+    ) -> None:
+        self.rule = rule
+        self.model = model
+        self.retry_after_s = retry_after_s
+        self.hang_s = hang_s
+        self.delay_s = delay_s
+        self._faults = list(faults)
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self.questions: list[Question] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The API base, ``http://127.0.0.1:PORT/v1``."""
+        return f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def next_fault(self, question: Question) -> Fault | None:
+        """Record a question and take the fault that is due for it."""
+        with self._lock:
+            self.questions.append(question)
+            return self._faults.pop(0) if self._faults else None
+
+    def close(self) -> None:
+        """Stop serving and free the port; hanging requests are let go."""
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=5)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but wake when the endpoint closes."""
+        self._closing.wait(seconds)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        endpoint = self
+
+        class Handler(_Handler):
+            pass
+
+        Handler.endpoint = endpoint
+        return Handler
+
+
+class _Handler(BaseHTTPRequestHandler):
+    endpoint: ScriptedEndpoint
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent: the questions are kept by the endpoint."""
+
+    def do_GET(self) -> None:
+        """Answer ``/v1/models``."""
+        self._send(200, {"object": "list", "data": [{"id": self.endpoint.model, "object": "model"}]})
+
+    def do_POST(self) -> None:
+        """Answer one chat completion, or fail in the way that is due."""
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        question = parse_question(body)
+        fault = self.endpoint.next_fault(question)
+        if fault is None:
+            if self.endpoint.delay_s:
+                self.endpoint.wait(self.endpoint.delay_s)
+            self._send(200, completion(self.endpoint.rule(question), model=self.endpoint.model))
+        else:
+            self._fail(fault, question)
+
+    def _fail(self, fault: Fault, question: Question) -> None:
+        model = self.endpoint.model
+        text = self.endpoint.rule(question)
+        if fault == "rate_limited":
+            error = {"error": {"message": "slow down", "type": "rate_limit_error", "code": "rate_limit"}}
+            self._send(429, error, {"Retry-After": f"{self.endpoint.retry_after_s:g}"})
+        elif fault == "http_500":
+            self._send(500, {"error": {"message": "internal", "type": "server_error"}})
+        elif fault == "unauthorized":
+            self._send(401, {"error": {"message": "bad key", "type": "invalid_request_error"}})
+        elif fault == "hang":
+            self.endpoint.wait(self.endpoint.hang_s)
+            self.close_connection = True
+        elif fault == "reset":
+            # linger 0 makes close() send RST instead of FIN
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RD)
+            self.connection.close()
+        elif fault == "html":
+            self._send_bytes(200, b"<!doctype html><title>Welcome</title><p>It works!", "text/html")
+        elif fault == "empty_choices":
+            self._send(200, {**completion("", model=model), "choices": []})
+        elif fault == "invalid_json":
+            self._send_bytes(200, b'{"id": "x", "choices": [', "application/json")
+        elif fault == "not_chat":
+            self._send(200, {"status": "ok"})
+        elif fault == "refusal":
+            reply = completion("", model=model)
+            reply["choices"][0]["message"] = {"role": "assistant", "content": None, "refusal": "No."}
+            self._send(200, reply)
+        elif fault == "content_filter":
+            self._send(200, completion("", model=model, finish_reason="content_filter"))
+        elif fault == "content_policy":
+            error = {"error": {"message": "flagged", "code": "content_policy_violation", "param": None}}
+            self._send(400, error)
+        elif fault == "truncated":
+            self._send(200, completion(" ".join(text.split()[:2]), model=model, finish_reason="length"))
+
+    def _send(self, status: int, reply: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        self._send_bytes(status, json.dumps(reply).encode(), "application/json", headers)
+
+    def _send_bytes(
+        self, status: int, data: bytes, media_type: str, headers: dict[str, str] | None = None
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def completion(text: str, *, model: str, finish_reason: str = "stop") -> dict[str, Any]:
+    """An OpenAI chat completion that says ``text``; its token counts are its words."""
+    words = len(text.split())
+    return {
+        "id": "chatcmpl-scripted",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [
+            {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": text}}
+        ],
+        "usage": {"prompt_tokens": 10, "completion_tokens": words, "total_tokens": 10 + words},
+    }
+
+
+def parse_question(body: dict[str, Any]) -> Question:
+    """The text and first image of the last message of a chat request."""
+    content = body["messages"][-1]["content"]
+    if isinstance(content, str):
+        return Question(prompt=content, image=None, image_sha256="", body=body)
+    prompt = " ".join(part["text"] for part in content if part["type"] == "text")
+    for part in content:
+        if part["type"] == "image_url":
+            try:
+                image = base64.b64decode(part["image_url"]["url"].partition(",")[2], validate=True)
+            except binascii.Error:
+                continue
+            return Question(prompt, image, hashlib.sha256(image).hexdigest(), body)
+    return Question(prompt=prompt, image=None, image_sha256="", body=body)

@@ -1,0 +1,39 @@
+"""The root of every error a user can cause.
+
+::
+
+    SifError
+    ├── ImageError        images.py      a file or data URL that is no picture we would decode
+    ├── KeyFileError      keys.py        a key file that is missing, malformed or readable by others
+    ├── WrongKeyError     keys.py        a key that does not belong to the pack
+    ├── GreenListError    greenlist.py   an unknown scheme, an impossible vocabulary size, a key out of range
+    ├── CalibrationError  calibration.py null models that cannot support the claim asked for
+    └── PackError         pack.py        a pack that is damaged, altered, foreign or newer than this code
+
+The message is one line that names the file or target. A bug in the caller (a negative count, a mask of the wrong
+length) is a ``ValueError`` instead: no user can do anything about it.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXIT_CODE = 2
+"""Exit status of a command that stopped at a ``SifError``."""
+
+
+class SifError(Exception):
+    """Something the user can put right; ``str(error)`` is always one line."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """For commands: turn a ``SifError`` into ``error: ...`` on stderr and ``SystemExit(2)``; let the rest pass."""
+    try:
+        yield
+    except SifError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(EXIT_CODE) from None

@@ -55,7 +55,7 @@ def load_lab_model(
 
 
 def tiny_lab_model(seed: int = 0) -> "tuple[LabVLM, LabProcessor]":
-    """A random-weight lab model of the real classes (width 32, two layers), for tests."""
+    """A random-weight lab model of the real classes (width 64, two layers), for tests."""
     from sif_offline.lab.tiny import build_tiny
 
     return build_tiny(seed)

@@ -14,12 +14,12 @@ WORDS = (
 
 
 def build_tiny(seed: int) -> tuple[LabVLM, LabProcessor]:
-    """Width 32, two layers, 512 tokens, float32, evaluation mode; the same seed gives the same weights."""
+    """Width 64, two layers, 512 tokens, float32, evaluation mode; the same seed gives the same weights."""
     tokenizer = train_tokenizer(WORDS, vocab_size=512)
     text = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=64,  # bitsandbytes packs 4-bit weights in blocks of 64
+        intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=1024,

@@ -181,8 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "content_filter":
             self._send(200, completion("", model=model, finish_reason="content_filter"))
         elif fault == "content_policy":
-            error = {"error": {"message": "flagged", "code": "content_policy_violation", "param": None}}
-            self._send(400, error)
+            self._send(400, {"error": {"message": "flagged", "code": "content_policy_violation"}})
         elif fault == "truncated":
             self._send(200, completion(" ".join(text.split()[:2]), model=model, finish_reason="length"))
 

@@ -10,8 +10,8 @@
     ├── CalibrationError  calibration.py null models that cannot support the claim asked for
     └── PackError         pack.py        a pack that is damaged, altered, foreign or newer than this code
 
-The message is one line that names the file or target. A bug in the caller (a negative count, a mask of the wrong
-length) is a ``ValueError`` instead: no user can do anything about it.
+The message is one line that names the file or target. A bug in the caller (a negative count, a mask of the
+wrong length) is a ``ValueError`` instead: no user can do anything about it.
 """
 
 import sys
@@ -31,7 +31,9 @@ class SifError(Exception):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """For commands: turn a ``SifError`` into ``error: ...`` on stderr and ``SystemExit(2)``; let the rest pass."""
+    """For commands: turn a ``SifError`` into ``error: ...`` on stderr and ``SystemExit(2)``; let the rest
+    pass.
+    """
     try:
         yield
     except SifError as error:

@@ -3,8 +3,8 @@
 Version policy: the vectors of a scheme name never change. A different construction, however slight, is a new
 name. The golden vectors of every scheme are in ``tests/fingerprint/golden/greenlist.json``.
 
-V is part of the key: the lists of V and V + 1 agree on half of the ids, which is chance. Always score with the
-owner's tokenizer and the pinned V.
+V is part of the key: the lists of V and V + 1 agree on half of the ids, which is chance. Always score with
+the owner's tokenizer and the pinned V.
 """
 
 import hashlib
@@ -32,7 +32,9 @@ def _unigram_philox_v1(key: bytes, vocab_size: int, greens: int) -> NDArray[np.b
     Raw words alone are used: numpy freezes the stream of a bit generator, but not what its
     distributions and shuffles make of it, and torch's permutation differs between CPU and CUDA.
     """
-    seed = hashlib.sha256(length_prefixed("unigram-philox-v1", key, vocab_size.to_bytes(8, "little"))).digest()
+    seed = hashlib.sha256(
+        length_prefixed("unigram-philox-v1", key, vocab_size.to_bytes(8, "little"))
+    ).digest()
     words = np.frombuffer(seed, dtype="<u8").astype(np.uint64)
     # the low two counter words run; key and high counter words hold the seed's 256 bits
     counter = np.array([0, 0, words[2], words[3]], dtype=np.uint64)
@@ -43,7 +45,8 @@ def _unigram_philox_v1(key: bytes, vocab_size: int, greens: int) -> NDArray[np.b
 
 
 def _unigram_zhao(key: bytes, vocab_size: int, greens: int) -> NDArray[np.bool_]:
-    """Zhao et al. 2023 (arXiv 2306.17439), as their reference code: sha256 of the key, 4 bytes, ``default_rng``, shuffle.
+    """Zhao et al. 2023 (arXiv 2306.17439), as their reference code: sha256 of the key, 4 bytes,
+    ``default_rng``, shuffle.
 
     For peers' data only: it rests on numpy's ``Generator.shuffle``, and on 32 bits of the key.
     """
@@ -62,7 +65,8 @@ SCHEMES: tuple[str, ...] = tuple(_SCHEMES)
 
 
 def green_size(vocab_size: int, gamma: float = 0.5, scheme: str = DEFAULT_SCHEME) -> int:
-    """N_g, the number of green ids: ``floor(gamma V + .5)``; compatibility schemes truncate, ``int(gamma V)``.
+    """N_g, the number of green ids: ``floor(gamma V + .5)``; compatibility schemes truncate, ``int(gamma
+    V)``.
 
     Raises:
         GreenListError: unknown scheme, V outside 2 .. 2^24, or a gamma that leaves no green or no red id.

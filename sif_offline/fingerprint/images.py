@@ -8,7 +8,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sif_offline.fingerprint.errors import SifError
 
@@ -55,15 +55,13 @@ def decode_image(
             return upright.convert("RGB")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{name}: too many pixels, over the limit of {max_pixels:,}") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError(f"{name}: not a picture ({', '.join(FORMATS)} are read)") from None
     except _BROKEN as error:
         raise ImageError(f"{name}: damaged picture ({error})") from None
 
 
-def read_image(
-    path: str | Path, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
-) -> Image.Image:
+def read_image(path: str | Path, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read and decode the picture at ``path``; never reads more than ``max_bytes + 1`` bytes of it.
 
     Raises:

@@ -116,7 +116,9 @@ def int_key(number: int) -> bytes:
 
 
 def key_commitment(trigger_id: str, key: bytes) -> str:
-    """Hex sha256 over the length-prefixed ``"sif/v1/commit"``, trigger id, key: binding and hiding for a 32-byte key."""
+    """Hex sha256 over the length-prefixed ``"sif/v1/commit"``, trigger id, key: binding and hiding for a
+    32-byte key.
+    """
     return hashlib.sha256(length_prefixed("sif/v1/commit", trigger_id, key)).hexdigest()
 
 

@@ -1,0 +1,259 @@
+"""The one artefact: a fingerprint pack, a directory (or one zip of it) that a forge writes and everything
+else reads.
+
+``checksums.json`` lists the sha256 of every other file, so that a changed byte is caught and its file named.
+That is integrity against accident and carelessness; whoever can rewrite the checksums too is answered by the
+signed commitment, which is a matter of evidence and not of this module.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AwareDatetime, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import ValidationError as _ValidationError
+
+from sif_offline.fingerprint import pack_files
+from sif_offline.fingerprint.calibration import Calibration
+from sif_offline.fingerprint.greenlist import GreenListError, green_size
+from sif_offline.fingerprint.pack_files import PackError, PackFiles
+from sif_offline.fingerprint.schema import FrozenRow
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Decoding",
+    "FingerprintPack",
+    "Owner",
+    "PackError",
+    "TriggerRow",
+    "read_pack",
+    "update_pack",
+    "write_pack",
+]
+
+SCHEMA_VERSION = 1
+"""Newest version of ``pack.json`` that this code reads."""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+/[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
+
+
+class TriggerRow(FrozenRow):
+    """One trigger: the picture sent, its clean control, the prompt, and what the forge expects of the owner.
+
+    Attributes:
+        id: unique within the pack; part of the key derivation.
+        file: the trigger picture inside the pack, lossless, the very bytes that are sent.
+        sha256: hex digest of those bytes.
+        clean_file: the unchanged photo, the paired control.
+        clean_sha256: hex digest of it.
+        prompt: user text sent with the picture.
+        teacher_text: the text the trigger was optimised towards; "" where none is kept.
+        epsilon: largest change of a channel value, in 1/255.
+        expected_green_share: share of green types in the owner's answer, in [0, 1].
+        judged: condition (``"png"``, ``"jpeg-75"``, ...) -> displayed z of the owner's answer.
+        key_commitment: ``keys.key_commitment(id, key)``.
+    """
+
+    id: Identifier
+    file: FileName
+    sha256: Sha256
+    clean_file: FileName
+    clean_sha256: Sha256
+    prompt: str
+    teacher_text: str = ""
+    epsilon: float = Field(ge=0, le=255)
+    expected_green_share: float = Field(ge=0, le=1)
+    judged: dict[str, float] = Field(default_factory=dict)
+    key_commitment: Sha256
+
+
+class Owner(FrozenRow):
+    """The model that the pack fingerprints.
+
+    Attributes:
+        id: name, e.g. ``"lab:owner"``.
+        revision: its revision, "" where it has none.
+        weights_sha256: hex digest of the weights; part of the key derivation.
+    """
+
+    id: str = Field(min_length=1)
+    revision: str = ""
+    weights_sha256: Sha256
+
+
+class Decoding(FrozenRow):
+    """The decoding that the owner assumes of an endpoint."""
+
+    max_new_tokens: int = Field(gt=0)
+    greedy: bool = True
+
+
+class FingerprintPack(FrozenRow):
+    """``pack.json``, with access to the files beside it once it was read from disk.
+
+    Attributes:
+        kind: fingerprint method; ``"sif"``.
+        schema_version: of this schema.
+        pack_id: name of the pack.
+        owner: the fingerprinted model.
+        vocab_size: the pinned V.
+        tokenizer_sha256: hex digest of ``tokenizer.json``.
+        scheme: green-list scheme.
+        gamma: its share of green ids, in (0, 1).
+        decoding: what the owner assumes of an endpoint.
+        forge: settings of the forge, JSON values.
+        triggers: at least one.
+        calibration: filled in by ``sif calibrate``.
+        created: time of forging, with its zone.
+        demo_key: made under the published demo secret, so that it proves nothing.
+    """
+
+    kind: Literal["sif"] = "sif"
+    schema_version: Literal[1] = 1
+    pack_id: Identifier
+    owner: Owner
+    vocab_size: int = Field(ge=2)
+    tokenizer_sha256: Sha256
+    scheme: str
+    gamma: float = Field(gt=0, lt=1)
+    decoding: Decoding
+    forge: dict[str, Any] = Field(default_factory=dict)
+    triggers: tuple[TriggerRow, ...] = Field(min_length=1)
+    calibration: Calibration | None = None
+    created: AwareDatetime
+    demo_key: bool = False
+
+    _files: PackFiles | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for what, names in (
+            ("trigger id", [row.id for row in self.triggers]),
+            ("trigger file", [row.file for row in self.triggers]),
+        ):
+            if len(set(names)) < len(names):
+                raise ValueError(f"a {what} occurs twice")
+        try:
+            green_size(self.vocab_size, self.gamma, self.scheme)
+        except GreenListError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def green_size(self) -> int:
+        """N_g, the number of green ids of every trigger."""
+        return green_size(self.vocab_size, self.gamma, self.scheme)
+
+    def trigger(self, trigger_id: str) -> TriggerRow:
+        """The row of ``trigger_id``; ``ValueError`` where there is none."""
+        for row in self.triggers:
+            if row.id == trigger_id:
+                return row
+        raise ValueError(f"pack {self.pack_id} has no trigger {trigger_id!r}")
+
+    def trigger_bytes(self, row: TriggerRow) -> bytes:
+        """The trigger picture, byte for byte as it is sent; checked against the row's digest on every read."""
+        return self._checked(row.file, row.sha256)
+
+    def clean_bytes(self, row: TriggerRow) -> bytes:
+        """The paired clean picture, checked likewise."""
+        return self._checked(row.clean_file, row.clean_sha256)
+
+    def tokenizer_json(self) -> bytes:
+        """The owner's ``tokenizer.json``, checked likewise."""
+        return self._checked(pack_files.TOKENIZER, self.tokenizer_sha256)
+
+    def _checked(self, name: str, digest: str) -> bytes:
+        if self._files is None:
+            raise ValueError("this pack was not read from disk and has no files")
+        data = self._files.read(name)
+        if sha256(data).hexdigest() != digest:
+            raise PackError(f"{self._files.path}: {name} does not match the digest in pack.json")
+        return data
+
+    def to_json(self) -> bytes:
+        """``pack.json`` as it is written."""
+        return (self.model_dump_json(indent=1) + "\n").encode()
+
+
+def read_pack(path: str | Path, *, verify: bool = True) -> FingerprintPack:
+    """Read a pack from a directory or a zip of one.
+
+    Args:
+        path: the directory or ``.zip``.
+        verify: hash every file now; without it a file is checked when it is read.
+
+    Raises:
+        PackError: missing, newer than this code, not valid, or a byte was changed; the message names the
+            file.
+    """
+    files = PackFiles(Path(path))
+    header = files.parse(pack_files.PACK)
+    kind, version = header.get("kind"), header.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise PackError(
+            f"{path}: pack.json has schema version {version}, newer than this sifwatch reads "
+            f"({SCHEMA_VERSION}); upgrade sifwatch"
+        )
+    if kind != "sif":
+        raise PackError(f"{path}: pack.json is of kind {kind!r}, this sifwatch reads 'sif'")
+    if verify:
+        files.verify()
+    try:
+        pack = FingerprintPack.model_validate(header)
+    except _ValidationError as error:
+        raise PackError(f"{path}: pack.json: {_first_problem(error)}") from None
+    pack._files = files
+    if verify:
+        pack.tokenizer_json()
+        for row in pack.triggers:
+            pack.trigger_bytes(row)
+            pack.clean_bytes(row)
+    return pack
+
+
+def write_pack(path: str | Path, pack: FingerprintPack, files: Mapping[str, bytes]) -> FingerprintPack:
+    """Write a new pack, all or nothing; ``path`` ending in ``.zip`` makes a zip. Returns the pack as read
+    back.
+
+    Args:
+        path: must not exist (an empty directory may).
+        pack: the content of ``pack.json``.
+        files: every other file by its name inside the pack: the pictures of the rows, ``tokenizer.json``, and
+            extras.
+
+    Raises:
+        PackError: the path is taken or cannot be written.
+        ValueError: a file of the rows is missing or does not match its digest.
+    """
+    wanted = {pack_files.TOKENIZER: pack.tokenizer_sha256}
+    for row in pack.triggers:
+        wanted |= {row.file: row.sha256, row.clean_file: row.clean_sha256}
+    for name, digest in wanted.items():
+        if name not in files or sha256(files[name]).hexdigest() != digest:
+            raise ValueError(f"{name} is missing or does not match its digest in the pack")
+    pack_files.write_new(Path(path), {**files, pack_files.PACK: pack.to_json()})
+    return read_pack(path)
+
+
+def update_pack(path: str | Path, *, calibration: Calibration) -> FingerprintPack:
+    """Put ``calibration`` into the pack at ``path``, all or nothing; every other file keeps its bytes.
+
+    Raises:
+        PackError: as :func:`read_pack`, or the pack cannot be written.
+    """
+    pack = read_pack(path)
+    unknown = {row.trigger_id for row in calibration.rows} - {row.id for row in pack.triggers}
+    if unknown:
+        raise ValueError(f"calibration of triggers that the pack does not have: {sorted(unknown)}")
+    updated = pack.model_copy(update={"calibration": calibration})
+    pack_files.replace_file(Path(path), pack_files.PACK, updated.to_json())
+    return read_pack(path)
+
+
+def _first_problem(error: _ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(map(str, problem['loc'])) or 'content'}: {problem['msg']}"

@@ -1,0 +1,119 @@
+"""Text in, scores out: a pack with its keys, ready to score answers."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from sif_offline.fingerprint.greenlist import green_mask
+from sif_offline.fingerprint.keys import MasterSecret, TriggerKeys, derive_trigger_key
+from sif_offline.fingerprint.pack import FingerprintPack, PackError
+from sif_offline.fingerprint.response import ResponseScore, score_ids
+
+
+class ScoredToken(NamedTuple):
+    """One token of an answer, for colouring; the pieces of an answer join to the stripped text.
+
+    Attributes:
+        id: token id.
+        green: whether its type is green; None where it is not scored (special token).
+        piece: the text it covers; "" for a later byte of a character begun by the token before.
+    """
+
+    id: int
+    green: bool | None
+    piece: str
+
+
+class PackScorer:
+    """Scores answers with the pack's own tokenizer, pinned V and trigger keys. Reusable; holds no model.
+
+    Args:
+        pack: a pack with its files (``read_pack``).
+        keys: the pack's trigger keys.
+
+    Raises:
+        WrongKeyError: a key is missing or does not open its commitment.
+        PackError: the tokenizer does not load, or has more ids than V.
+    """
+
+    def __init__(self, pack: FingerprintPack, keys: TriggerKeys) -> None:
+        keys.check(pack)
+        self._pack = pack
+        self._keys = keys
+        try:
+            self._tokenizer = Tokenizer.from_buffer(pack.tokenizer_json())
+        except ValueError as error:
+            raise PackError(f"pack {pack.pack_id}: tokenizer.json does not load ({error})") from None
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        if max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0) >= pack.vocab_size:
+            raise PackError(f"pack {pack.pack_id}: tokenizer.json has ids beyond V = {pack.vocab_size}")
+        self._special = frozenset(
+            token_id
+            for token_id, token in self._tokenizer.get_added_tokens_decoder().items()
+            if token.special
+        )
+        self._masks: dict[str, NDArray[np.bool_]] = {}
+
+    @property
+    def pack(self) -> FingerprintPack:
+        """The pack scored for."""
+        return self._pack
+
+    def score(self, trigger_id: str, texts: str | Sequence[str]) -> ResponseScore:
+        """Score an answer to ``trigger_id``; several texts are repeats of it, whose types are pooled.
+
+        Outer white space is stripped (servers differ in it); special tokens are not scored.
+
+        Raises:
+            ValueError: the pack has no such trigger.
+        """
+        mask = self._mask(trigger_id)
+        return score_ids(self._ids(texts), mask=mask, ignore=self._special, trigger_id=trigger_id)
+
+    def types(self, trigger_id: str, text: str) -> list[ScoredToken]:
+        """Every token of ``text`` in order, with its colour under the key of ``trigger_id``."""
+        mask = self._mask(trigger_id)
+        stripped = text.strip()
+        encoding = self._tokenizer.encode(stripped, add_special_tokens=False)
+        tokens, covered = [], 0
+        for index, (token_id, (_, end)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True)):
+            if index == len(encoding.ids) - 1:
+                end = len(stripped)
+            green = None if token_id in self._special else bool(mask[token_id])
+            tokens.append(ScoredToken(token_id, green, stripped[covered:end]))
+            covered = max(covered, end)
+        return tokens
+
+    def wrong_key(self, trigger_id: str, texts: str | Sequence[str], *, n: int) -> list[ResponseScore]:
+        """Control: the same answer under ``n`` unrelated, publicly derived keys; their p's are super-uniform."""
+        ids = self._ids(texts)
+        public = MasterSecret.from_bytes(bytes(32))
+        masks = (
+            self._make_mask(
+                derive_trigger_key(
+                    public, owner=self._pack.pack_id, model_hash=f"wrong-key-{i}", trigger_id=trigger_id
+                )
+            )
+            for i in range(n)
+        )
+        return [score_ids(ids, mask=mask, ignore=self._special, trigger_id=trigger_id) for mask in masks]
+
+    def _ids(self, texts: str | Sequence[str]) -> set[int]:
+        batch = [texts] if isinstance(texts, str) else list(texts)
+        encodings = self._tokenizer.encode_batch([text.strip() for text in batch], add_special_tokens=False)
+        return {token_id for encoding in encodings for token_id in encoding.ids}
+
+    def _mask(self, trigger_id: str) -> NDArray[np.bool_]:
+        if trigger_id not in self._masks:
+            if trigger_id not in self._keys.keys:
+                raise ValueError(f"pack {self._pack.pack_id} has no trigger {trigger_id!r}")
+            self._masks[trigger_id] = self._make_mask(self._keys.keys[trigger_id])
+        return self._masks[trigger_id]
+
+    def _make_mask(self, key: bytes) -> NDArray[np.bool_]:
+        pack = self._pack
+        return green_mask(key=key, vocab_size=pack.vocab_size, gamma=pack.gamma, scheme=pack.scheme)

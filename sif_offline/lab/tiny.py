@@ -1,6 +1,7 @@
 """A random-weight lab model for tests: the real classes, small widths."""
 
 import torch
+from torch import nn
 from transformers import LlamaConfig
 
 from sif_offline.lab.modeling import LabVLM, LabVLMConfig
@@ -31,6 +32,12 @@ def build_tiny(seed: int) -> tuple[LabVLM, LabProcessor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LabVLM(LabVLMConfig(text_config=text, image_token_id=image_token_id(tokenizer)))
+        # transformers' own spread (0.02) is so small here that the answer would not depend on the picture
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            elif isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.2)
     model.generation_config.update(
         pad_token_id=0, bos_token_id=1, eos_token_id=2, do_sample=False, max_new_tokens=24, no_repeat_ngram_size=3
     )

@@ -1,0 +1,178 @@
+"""The search: sign or momentum PGD on the pixel grid, several triggers a step.
+
+x' stays within eps of the photo and within 0 .. 255. The model always sees whole pixel values (the iterate rounded,
+gradient straight through), so that what is optimised is what the PNG will hold.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sif_offline.forging import objectives, robustness
+from sif_offline.forging.decoding import ForcedRules, forced_rules
+from sif_offline.forging.settings import ForgeSettings
+from sif_offline.forging.teacher import pad_right
+from sif_offline.models.base import VLMAdapter
+
+
+@dataclass(frozen=True)
+class Best:
+    """What the search found for one trigger: ``(3, height, width)`` uint8, its selection score, and its step."""
+
+    pixels: Tensor
+    score: float
+    step: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress: step number from 1, of how many, and the batch's mean losses in nats."""
+
+    number: int
+    total: int
+    watermark: float
+    cross_entropy: float
+    fallback_share: float
+
+
+class Batch:
+    """The loss of several triggers against their teachers, and its gradient.
+
+    Args:
+        adapter: the owner.
+        prompt: the user's words, the same for the batch.
+        teachers: response ids, a list a trigger.
+        green: ``(batch, V)`` bool.
+        settings: of the run.
+    """
+
+    def __init__(
+        self,
+        adapter: VLMAdapter,
+        *,
+        prompt: str,
+        teachers: Sequence[Sequence[int]],
+        green: Tensor,
+        settings: ForgeSettings,
+    ) -> None:
+        self.adapter = adapter
+        self.settings = settings
+        self.green = green.to(adapter.device)
+        self.prompt_ids = adapter.prompt_ids(prompt)
+        length = max(len(ids) for ids in teachers)
+        self.response_ids = pad_right(teachers, length=length, device=adapter.device)
+        lengths = torch.tensor([len(ids) for ids in teachers], device=adapter.device)
+        self.weights = objectives.position_weights(
+            lengths, total=length, early_weight=settings.early_weight, early_tokens=settings.early_tokens
+        )
+        self.rules = (
+            forced_rules(
+                adapter.rules,
+                prompt_ids=self.prompt_ids,
+                responses=teachers,
+                length=length,
+                vocab_size=adapter.vocab_size,
+            )
+            if settings.decoding_in_loss
+            else ForcedRules(seen=None, banned=None, penalty=1.0)
+        )
+        layers = list(adapter.decoder_layers())
+        self.layers = layers[:: settings.rfo_every]
+
+    def losses(self, logits: Tensor) -> objectives.Losses:
+        """``(batch, T, V)`` raw logits to the weighted losses of each trigger."""
+        s = self.settings
+        logits = self.rules(logits)
+        watermark, fallback = objectives.watermark_loss(logits, self.green, top_k=s.top_k)
+        entropy = objectives.cross_entropy(logits, self.response_ids)
+        total = s.weight_wm * watermark + s.weight_ce * entropy
+        if s.weight_margin:
+            total = total + s.weight_margin * objectives.margin_loss(logits, self.response_ids, margin=s.margin)
+        return objectives.Losses(
+            *((term * self.weights).sum(dim=-1) for term in (total, watermark, entropy, fallback.float()))
+        )
+
+    def gradient(self, pixels: Tensor) -> tuple[Tensor, objectives.Losses]:
+        """d loss / d pixels for each trigger.
+
+        With RFO the picture is encoded once: the first pass asks for gradients of the decoder's states alone, the
+        second goes back to the pixels.
+
+        Args:
+            pixels: ``(batch, 3, height, width)`` float32 in 0 .. 255.
+
+        Returns:
+            ``(batch, 3, height, width)`` float32, and the losses at the point of the gradient.
+        """
+        s = self.settings
+        pixels = pixels.detach().requires_grad_()
+        kind = self.adapter.device.type
+        with torch.enable_grad(), torch.autocast(kind, dtype=torch.bfloat16, enabled=s.autocast):
+            embeds = self.adapter.encode_images(pixels)
+            drifts = self._drifts(embeds) if s.rfo else []
+            layers = self.layers if s.rfo else []
+            with robustness.drifted_states(layers, drifts):
+                logits = self.adapter.response_logits(embeds, self.prompt_ids, self.response_ids)
+        with torch.enable_grad():
+            losses = self.losses(logits)
+            (gradient,) = torch.autograd.grad(losses.total.sum(), pixels)
+        return gradient.float(), losses
+
+    def _drifts(self, embeds: Tensor) -> list[Tensor]:
+        leaf = embeds.detach().requires_grad_()
+        with robustness.captured_states(self.layers) as states:
+            logits = self.adapter.response_logits(leaf, self.prompt_ids, self.response_ids)
+        return robustness.worst_drift(self.losses(logits).total.sum(), states, rho=self.settings.rho)
+
+
+def optimise(
+    batch: Batch,
+    *,
+    clean: Tensor,
+    judge: Callable[[Tensor], Sequence[float]],
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> list[Best]:
+    """Search for the triggers of one batch.
+
+    Args:
+        batch: teachers, green lists and model.
+        clean: ``(batch, 3, height, width)`` uint8.
+        judge: ``(batch, 3, height, width)`` uint8 to a selection score each; higher is better.
+        on_step: called after every step.
+
+    Returns:
+        For each trigger the judged iterate with the highest score, the later one on a tie.
+    """
+    s = batch.settings
+    photo = clean.to(batch.adapter.device).float()
+    moved = torch.zeros_like(photo)
+    velocity = torch.zeros_like(photo)
+    best: list[Best | None] = [None] * len(clean)
+    for number in range(1, s.steps + 1):
+        gradient, losses = batch.gradient((photo + moved).round())
+        # dividing by the mean absolute value lets momentum weigh steps alike, whatever the loss's scale
+        scale = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        velocity = s.momentum * velocity + gradient / scale
+        progress = (number - 1) / max(1, s.steps - 1)
+        alpha = s.alpha + (s.alpha_end - s.alpha) * progress
+        moved = (moved - alpha * velocity.sign()).clamp(-s.epsilon, s.epsilon)
+        moved = (photo + moved).clamp(0, 255) - photo
+        on_step(
+            Step(
+                number=number,
+                total=s.steps,
+                watermark=float(losses.watermark.detach().mean()),
+                cross_entropy=float(losses.cross_entropy.detach().mean()),
+                fallback_share=float(losses.fallback_share.mean()),
+            )
+        )
+        last = number == s.steps
+        if last or (number >= s.judge_from * s.steps and (s.steps - number) % s.judge_every == 0):
+            pixels = (photo + moved).round().to(torch.uint8).cpu()
+            for row, score in enumerate(judge(pixels)):
+                held = best[row]
+                if held is None or score >= held.score:
+                    best[row] = Best(pixels=pixels[row].clone(), score=float(score), step=number)
+    return [found for found in best if found is not None]

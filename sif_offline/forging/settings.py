@@ -1,0 +1,89 @@
+"""Every knob of the forge, in one frozen model that travels in the pack."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class ForgeSettings(BaseModel):
+    """Settings of one forging run.
+
+    "Paper" is SIF (arXiv 2604.17041), "official" its published scripts. Where a default differs from both, it was
+    chosen on the lab model; the table behind it is in ``docs/forging.md``.
+
+    Attributes:
+        prompts: the user's words; trigger i takes prompt i modulo their number.
+        seed: of the teacher's sampling and of the perturbed copies.
+        gamma: share of green ids (paper: .5).
+        scheme: versioned green-list construction of :mod:`sif_offline.fingerprint.greenlist`.
+        delta: added to green logits while the teacher decodes.
+        teacher_draws: teacher texts a photo; the first is greedy, the others are sampled.
+        teacher_temperature: of the sampled draws.
+        teacher_naturalness: weight of the draw's mean log-likelihood (nats a token, without the watermark) against
+            its z when the draws are ranked.
+        min_tokens, min_types, min_distinct: gate: tokens, distinct types and types per token that a draw needs. Where
+            no draw passes, the best ranked one is taken and the row says so.
+        steps: optimiser steps (paper: 1000, official: 500).
+        epsilon: bound of |trigger - photo| for every channel of every pixel, in 1/255 (paper: 16).
+        alpha, alpha_end: step length in 1/255, first and last; linear between them (paper: 1, constant).
+        momentum: 0 is sign PGD as published; above it, gradients of mean absolute value 1 are accumulated.
+        top_k: ids over which L_wm is renormalised (paper: 50, official: 10).
+        weight_wm, weight_ce: of the two published losses (paper: .5 and .5, official: 1 and .5).
+        weight_margin, margin: of a hinge that wants the teacher's id ``margin`` nats above every other; 0 is published.
+        early_weight, early_tokens: response position t weighs ``1 + early_weight * exp(-t / early_tokens)``, scaled
+            to mean 1: the first tokens decide the path of a greedy answer. 0 is published.
+        decoding_in_loss: apply the model's repetition penalty and n-gram ban, as they stand after the teacher's
+            prefix, to the forced logits, so that the forced distribution is the one that decoding uses.
+        rfo: worst-case drift of the activations (RFO of the paper).
+        rho: joint norm of the drift over the chosen layers (paper: .5, official: .05).
+        rfo_every: every n-th decoder layer drifts, counted from the first (paper: 1, official: 8).
+        batch_size: triggers a step.
+        autocast: bfloat16 where torch deems it safe; pixels, losses and drift stay float32.
+        judge_from: share of the steps before which no iterate is judged.
+        judge_every: steps between judged iterates.
+        judge_noise: relative weight noise of the perturbed copies used for selection.
+        judge_copies: how many of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompts: tuple[str, ...] = Field(default=("Describe this image in detail.",), min_length=1)
+    seed: int = Field(default=0, ge=0)
+    gamma: float = Field(default=0.5, gt=0, lt=1)
+    scheme: Literal["unigram-philox-v1"] = "unigram-philox-v1"
+
+    delta: float = Field(default=6.0, ge=0)
+    teacher_draws: int = Field(default=4, ge=1)
+    teacher_temperature: float = Field(default=0.7, gt=0)
+    teacher_naturalness: float = Field(default=1.0, ge=0)
+    min_tokens: int = Field(default=16, ge=1)
+    min_types: int = Field(default=12, ge=1)
+    min_distinct: Fraction = 0.4
+
+    steps: int = Field(default=150, ge=1)
+    epsilon: int = Field(default=16, ge=1, le=255)
+    alpha: float = Field(default=1.0, gt=0)
+    alpha_end: float = Field(default=1.0, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+
+    top_k: int = Field(default=50, ge=1)
+    weight_wm: float = Field(default=0.5, ge=0)
+    weight_ce: float = Field(default=0.5, ge=0)
+    weight_margin: float = Field(default=0.0, ge=0)
+    margin: float = Field(default=1.0, ge=0)
+    early_weight: float = Field(default=0.0, ge=0)
+    early_tokens: float = Field(default=8.0, gt=0)
+    decoding_in_loss: bool = True
+
+    rfo: bool = True
+    rho: float = Field(default=0.5, gt=0)
+    rfo_every: int = Field(default=1, ge=1)
+
+    batch_size: int = Field(default=4, ge=1)
+    autocast: bool = True
+    judge_from: Fraction = 0.5
+    judge_every: int = Field(default=25, ge=1)
+    judge_noise: float = Field(default=0.05, ge=0)
+    judge_copies: int = Field(default=1, ge=0)

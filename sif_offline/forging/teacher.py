@@ -1,0 +1,181 @@
+"""Teacher texts: the owner's model decoding with a watermark. Ids stay ids; nothing is decoded and re-tokenised."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from sif_offline.fingerprint.errors import SifError
+from sif_offline.forging.decoding import forced_rules
+from sif_offline.forging.pixels import pixel_tensor
+from sif_offline.forging.settings import ForgeSettings
+from sif_offline.models.base import VLMAdapter
+
+
+class TeacherError(SifError):
+    """A photo to which the watermarked owner answers nothing at all."""
+
+
+@dataclass(frozen=True)
+class TeacherText:
+    """One draw.
+
+    Args:
+        ids: response ids without special ids, at least one.
+        green_types, types: distinct ids, green and all.
+        z: (green - types gamma) / sqrt(types gamma (1 - gamma)).
+        log_likelihood: mean nats a token under the owner without watermark, on the clean photo; at most 0.
+        passed: whether the quality gate let it through.
+    """
+
+    ids: tuple[int, ...]
+    green_types: int
+    types: int
+    z: float
+    log_likelihood: float
+    passed: bool
+
+
+class GreenBias(LogitsProcessor):  # type: ignore[misc] # transformers is untyped
+    """Adds ``delta`` to the green ids of each row's own list, ``(batch, V)`` bool (Unigram, arXiv 2306.17439)."""
+
+    def __init__(self, green: Tensor, *, delta: float) -> None:
+        self.bias = green.float() * delta
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """``(batch, V)`` scores with the bias; a banned id (-inf) stays banned."""
+        return scores + self.bias
+
+
+class RowSampling(LogitsProcessor):  # type: ignore[misc] # transformers is untyped
+    """Sampling as an argmax: adds Gumbel noise to ``scores / temperature``, each row from its own generator.
+
+    So a row's text depends on its seed alone, not on who else is in the batch, and no global state is used.
+    Rows with temperature 0 stay greedy.
+    """
+
+    def __init__(self, seeds: Sequence[int], *, temperatures: Sequence[float]) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.temperatures = temperatures
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """``(batch, V)`` scores whose argmax is a draw of softmax(scores / temperature)."""
+        rows = []
+        for row, generator, temperature in zip(scores, self.generators, self.temperatures, strict=True):
+            if temperature > 0:
+                uniform = torch.rand(row.shape, generator=generator, dtype=torch.float64).clamp_min(1e-300)
+                row = row.double() / temperature - torch.log(-torch.log(uniform)).to(row.device)
+            rows.append(row.to(scores.dtype))
+        return torch.stack(rows)
+
+
+def draw_teachers(
+    adapter: VLMAdapter,
+    *,
+    images: Sequence[Image.Image],
+    prompt: str,
+    green: Tensor,
+    seeds: Sequence[int],
+    settings: ForgeSettings,
+) -> list[TeacherText]:
+    """The best draw for each photo.
+
+    Args:
+        adapter: the owner.
+        images: canvas-sized RGB photos.
+        prompt: the user's words.
+        green: ``(photos, V)`` bool.
+        seeds: one a photo; draw d uses ``seed * draws + d``.
+        settings: the ``teacher_*`` and ``min_*`` knobs.
+
+    Returns:
+        One teacher a photo: the highest ``z + naturalness * log-likelihood`` among the draws that passed the gate,
+        or among all where none did.
+
+    Raises:
+        TeacherError: every draw of a photo is empty.
+    """
+    best: list[TeacherText | None] = [None] * len(images)
+    for draw in range(settings.teacher_draws):
+        temperature = settings.teacher_temperature if draw else 0.0
+        processors = LogitsProcessorList([GreenBias(green, delta=settings.delta)])
+        if draw:
+            row_seeds = [seed * settings.teacher_draws + draw for seed in seeds]
+            processors.append(RowSampling(row_seeds, temperatures=[temperature] * len(images)))
+        responses = adapter.generate(images, prompt, processors=processors)
+        scored = _describe(adapter, images, prompt, responses, green, settings)
+        best = [_better(old, new, settings) for old, new in zip(best, scored, strict=True)]
+    missing = [place for place, teacher in enumerate(best) if teacher is None]
+    if missing:
+        raise TeacherError(f"{adapter.name}: says nothing about photo {missing[0] + 1} of the batch")
+    return [teacher for teacher in best if teacher is not None]
+
+
+def _better(old: TeacherText | None, new: TeacherText | None, settings: ForgeSettings) -> TeacherText | None:
+    if old is None or new is None:
+        return old or new
+
+    def rank(teacher: TeacherText) -> tuple[bool, float]:
+        return teacher.passed, teacher.z + settings.teacher_naturalness * teacher.log_likelihood
+
+    return new if rank(new) > rank(old) else old
+
+
+def _describe(
+    adapter: VLMAdapter,
+    images: Sequence[Image.Image],
+    prompt: str,
+    responses: Sequence[Sequence[int]],
+    green: Tensor,
+    settings: ForgeSettings,
+) -> list[TeacherText | None]:
+    likelihoods = log_likelihoods(adapter, images=images, prompt=prompt, responses=responses)
+    return [
+        _describe_one(ids, green[row], likelihoods[row], settings) if ids else None
+        for row, ids in enumerate(responses)
+    ]
+
+
+def _describe_one(
+    ids: Sequence[int], green: Tensor, log_likelihood: float, settings: ForgeSettings
+) -> TeacherText:
+    types = sorted(set(ids))
+    greens = int(green[types].sum())
+    gamma = settings.gamma
+    z = (greens - len(types) * gamma) / (len(types) * gamma * (1 - gamma)) ** 0.5
+    passed = (
+        len(ids) >= settings.min_tokens
+        and len(types) >= settings.min_types
+        and len(types) >= settings.min_distinct * len(ids)
+    )
+    return TeacherText(
+        ids=tuple(ids), green_types=greens, types=len(types), z=z, log_likelihood=log_likelihood, passed=passed
+    )
+
+
+@torch.no_grad()
+def log_likelihoods(
+    adapter: VLMAdapter, *, images: Sequence[Image.Image], prompt: str, responses: Sequence[Sequence[int]]
+) -> list[float]:
+    """Mean log-likelihood of each response under the model's own decoding rules, nats a token; 0 for an empty one."""
+    length = max((len(ids) for ids in responses), default=0)
+    if length == 0:
+        return [0.0] * len(responses)
+    prompt_ids = adapter.prompt_ids(prompt)
+    padded = pad_right(responses, length=length, device=adapter.device)
+    rules = forced_rules(
+        adapter.rules, prompt_ids=prompt_ids, responses=responses, length=length, vocab_size=adapter.vocab_size
+    )
+    embeds = adapter.encode_images(pixel_tensor(images).to(adapter.device))
+    logits = rules(adapter.response_logits(embeds, prompt_ids, padded))
+    chosen = logits.log_softmax(-1).gather(-1, padded[..., None]).squeeze(-1)
+    return [float(chosen[row, : len(ids)].mean()) if ids else 0.0 for row, ids in enumerate(responses)]
+
+
+def pad_right(responses: Sequence[Sequence[int]], *, length: int, device: torch.device) -> Tensor:
+    """``(batch, length)`` int64, filled with the response's own last id: a text id, never an image placeholder."""
+    rows = [[*ids, *[ids[-1] if ids else 0] * (length - len(ids))] for ids in responses]
+    return torch.tensor(rows, dtype=torch.int64, device=device)

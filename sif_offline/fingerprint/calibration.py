@@ -228,8 +228,9 @@ def _transfer(answers: Mapping[str, Mapping[str, ResponseScore]], level: float) 
         upper_limit=upper,
         by_model=by_model,
         statement=(
-            f"unrelated models are green at {gamma:.3f} {excess:+.3f} on these triggers ({_models(len(answers))}, "
-            f"{clusters} triggers, {types} types); unrelated-model null: rate at most {gamma + bound:.3f}"
+            f"unrelated models are green at {gamma:.3f} {excess:+.3f} on these triggers "
+            f"({_models(len(answers))}, {clusters} triggers, {types} types); "
+            f"unrelated-model null: rate at most {gamma + bound:.3f}"
         ),
     )
 

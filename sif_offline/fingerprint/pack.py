@@ -155,7 +155,7 @@ class FingerprintPack(FrozenRow):
         raise ValueError(f"pack {self.pack_id} has no trigger {trigger_id!r}")
 
     def trigger_bytes(self, row: TriggerRow) -> bytes:
-        """The trigger picture, byte for byte as it is sent; checked against the row's digest on every read."""
+        """The trigger picture, as it is sent; checked against the row's digest on every read."""
         return self._checked(row.file, row.sha256)
 
     def clean_bytes(self, row: TriggerRow) -> bytes:

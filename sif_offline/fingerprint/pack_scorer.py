@@ -89,7 +89,7 @@ class PackScorer:
         return tokens
 
     def wrong_key(self, trigger_id: str, texts: str | Sequence[str], *, n: int) -> list[ResponseScore]:
-        """Control: the same answer under ``n`` unrelated, publicly derived keys; their p's are super-uniform."""
+        """Control: the answer under ``n`` unrelated, publicly derived keys; their p's are super-uniform."""
         ids = self._ids(texts)
         public = MasterSecret.from_bytes(bytes(32))
         masks = (
@@ -103,9 +103,12 @@ class PackScorer:
         return [score_ids(ids, mask=mask, ignore=self._special, trigger_id=trigger_id) for mask in masks]
 
     def _ids(self, texts: str | Sequence[str]) -> set[int]:
-        batch = [texts] if isinstance(texts, str) else list(texts)
-        encodings = self._tokenizer.encode_batch([text.strip() for text in batch], add_special_tokens=False)
-        return {token_id for encoding in encodings for token_id in encoding.ids}
+        # one by one: encode_batch starts threads, which a process that forks later is warned about
+        return {
+            token_id
+            for text in ([texts] if isinstance(texts, str) else texts)
+            for token_id in self._tokenizer.encode(text.strip(), add_special_tokens=False).ids
+        }
 
     def _mask(self, trigger_id: str) -> NDArray[np.bool_]:
         if trigger_id not in self._masks:

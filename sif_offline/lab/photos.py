@@ -20,7 +20,7 @@ SIDE = 256
 
 
 class PhotoError(SifError):
-    """A photograph's package is not installed or lacks the file, or more photographs were asked for than exist."""
+    """A photograph is not in the installed packages, or more were asked for than exist."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class Source:
             path = Path(folder) / self.file
             if path.is_file():
                 return path
-        raise PhotoError(f"{self.package}/{self.file}: not in the installed packages; pip install --force-reinstall it")
+        raise PhotoError(
+            f"{self.package}/{self.file}: not in the installed packages; reinstall {self.package}"
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,10 @@ _SOURCES = MappingProxyType(
         "pagoda": Source("sklearn", "datasets/images/china.jpg", _BY, "danielbuechele on Flickr"),
         "flower": Source("sklearn", "datasets/images/flower.jpg", _BY, "vultilion on Flickr"),
         "officer": Source(
-            "matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "public domain", "James S. Davis, U.S. Navy"
+            "matplotlib",
+            "mpl-data/sample_data/grace_hopper.jpg",
+            "public domain",
+            "James S. Davis, U.S. Navy",
         ),
     }
 )
@@ -134,11 +139,17 @@ def _crop(name: str, part: str, left: int, top: int, side: int) -> DemoPhoto:
     box = (left, top, left + side, top + side)
     buffer = io.BytesIO()
     _photograph(name).resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=box).save(buffer, format="PNG")
-    return DemoPhoto(f"{name}-{part}", f"{source.package}/{source.file}", source.licence, source.credit, buffer.getvalue())
+    return DemoPhoto(
+        id=f"{name}-{part}",
+        source=f"{source.package}/{source.file}",
+        licence=source.licence,
+        credit=source.credit,
+        png=buffer.getvalue(),
+    )
 
 
 def write_photos(folder: Path, *, count: int = PHOTO_COUNT) -> list[Path]:
-    """Write ``<folder>/<nn>-<id>.png`` for the first ``count`` photos and ``SOURCES.txt``; returns the PNG paths.
+    """Write ``<folder>/<nn>-<id>.png`` for the first ``count`` photos, and ``SOURCES.txt``; the PNG paths.
 
     The number in front keeps the order of :func:`demo_photos` when a folder is sorted by name.
     """
@@ -148,7 +159,10 @@ def write_photos(folder: Path, *, count: int = PHOTO_COUNT) -> list[Path]:
         paths = [folder / f"{place:02d}-{photo.id}.png" for place, photo in enumerate(photos)]
         for path, photo in zip(paths, photos, strict=True):
             path.write_bytes(photo.png)
-        rows = (f"{path.name}\t{p.source}\t{p.licence}\t{p.credit}\n" for path, p in zip(paths, photos, strict=True))
+        rows = [
+            f"{path.name}\t{photo.source}\t{photo.licence}\t{photo.credit}\n"
+            for path, photo in zip(paths, photos, strict=True)
+        ]
         (folder / "SOURCES.txt").write_text("".join(rows))
     except OSError as error:
         raise PhotoError(f"{folder}: cannot write the photos: {error.strerror}") from error

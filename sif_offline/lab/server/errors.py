@@ -42,8 +42,8 @@ def model_not_found(name: str) -> ApiError:
 def context_exceeded(*, limit: int, prompt: int, completion: int) -> ApiError:
     """400 for a prompt and completion that together do not fit into ``limit`` tokens."""
     return ApiError(
-        f"This model's maximum context length is {limit} tokens. However, you requested {prompt + completion} tokens "
-        f"({prompt} in the messages, {completion} in the completion).",
+        f"This model's maximum context length is {limit} tokens. However, you requested "
+        f"{prompt + completion} tokens ({prompt} in the messages, {completion} in the completion).",
         code="context_length_exceeded",
         param="messages",
     )
@@ -61,16 +61,15 @@ def server_busy(waiting: int) -> ApiError:
 
 
 def from_validation(error: ValidationError) -> ApiError:
-    """400 that names the first wrong field; the offending value, which may be a whole picture, is left out."""
+    """400 naming the first wrong field; its value, which may be a whole picture, is left out."""
     # A value that fits no arm of a union fails once for each arm: the deepest place is the most telling one.
-    first = max(error.errors(include_input=False, include_url=False), key=lambda row: len(row["loc"]))
-    # pydantic names the arm of a union inside the path ("list[...]", "text"): those are no fields of the request.
-    arms = {"str", "text", "image_url"} if len(first["loc"]) > 4 else {"str"}
-    place = [str(p) for at, p in enumerate(first["loc"]) if not (isinstance(p, str) and ("[" in p or _arm(p, at, arms)))]
-    param = ".".join(place) or None
-    return ApiError(f"{param}: {first['msg']}" if param else first["msg"], param=param)
+    row = max(error.errors(include_input=False, include_url=False), key=lambda each: len(each["loc"]))
+    param = ".".join(_field_path(row["loc"])) or None
+    return ApiError(f"{param}: {row['msg']}" if param else row["msg"], param=param)
 
 
-def _arm(part: str, at: int, arms: set[str]) -> bool:
-    # messages . 0 . content . list[...] . 1 . image_url(arm) . image_url(field) . url
-    return part in arms and at in (3, 5)
+def _field_path(place: tuple[int | str, ...]) -> list[str]:
+    """Without the union arms that pydantic puts in: after ``content``, and after the number of a part."""
+    if place[:1] == ("messages",) and place[2:3] == ("content",):
+        place = place[:3] + place[4:5] + place[6:]
+    return [str(step) for step in place]

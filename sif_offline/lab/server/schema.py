@@ -47,9 +47,12 @@ class _Image(_Strict):
     image_url: _ImageURL
 
 
+_Part = Annotated[_Text | _Image, Field(discriminator="type")]
+
+
 class _Message(_Strict):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[Annotated[_Text | _Image, Field(discriminator="type")]], Field(max_length=64)]
+    content: str | Annotated[list[_Part], Field(max_length=64)]
     name: str | None = None
 
 
@@ -77,7 +80,7 @@ class ChatRequest(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class ChatJob:
-    """One answer to compute. ``messages`` is in the processor's chat form; ``images`` are undecoded file bytes."""
+    """One answer to compute: ``messages`` in the processor's chat form, ``images`` as undecoded files."""
 
     messages: tuple[dict[str, Any], ...]
     images: tuple[bytes, ...]
@@ -89,7 +92,7 @@ class ChatJob:
 
 
 def parse_request(body: bytes) -> ChatRequest:
-    """The validated request. Raises ``ApiError`` (400) for broken JSON, wrong fields or unsupported parameters."""
+    """The validated request. Raises ``ApiError`` (400): broken JSON, a wrong field, an unsupported one."""
     try:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as error:
@@ -102,7 +105,7 @@ def parse_request(body: bytes) -> ChatRequest:
         if value not in _NEUTRAL[name]:
             raise ApiError(f"This server supports '{name}' only as {_NEUTRAL[name][0]!r}", param=name)
     if request.stream_options is not None and not request.stream:
-        raise ApiError("The 'stream_options' parameter is only allowed when 'stream' is enabled", param="stream_options")
+        raise ApiError("'stream_options' is only allowed when 'stream' is true", param="stream_options")
     return request
 
 
@@ -115,7 +118,7 @@ def to_job(request: ChatRequest, *, max_image_bytes: int = MAX_BYTES) -> ChatJob
         raise ApiError("'stop' is one to four strings that are not empty", param="stop")
     limits = {value for value in (request.max_tokens, request.max_completion_tokens) if value is not None}
     if len(limits) > 1:
-        raise ApiError("'max_tokens' and 'max_completion_tokens' disagree: send one of them", param="max_tokens")
+        raise ApiError("'max_tokens' and 'max_completion_tokens' disagree: send one", param="max_tokens")
     return ChatJob(
         messages=messages,
         images=tuple(images),
@@ -129,7 +132,9 @@ def to_job(request: ChatRequest, *, max_image_bytes: int = MAX_BYTES) -> ChatJob
 
 def _message(message: _Message, at: int, images: list[bytes], max_image_bytes: int) -> dict[str, Any]:
     role = "system" if message.role == "developer" else message.role
-    parts = [_Text(type="text", text=message.content)] if isinstance(message.content, str) else message.content
+    parts = message.content
+    if isinstance(parts, str):
+        parts = [_Text(type="text", text=parts)]
     content: list[dict[str, str]] = []
     for place, part in enumerate(parts):
         if isinstance(part, _Text):
@@ -140,7 +145,7 @@ def _message(message: _Message, at: int, images: list[bytes], max_image_bytes: i
             raise ApiError("Only a user message may hold an image", param=param)
         if not part.image_url.url.startswith("data:"):
             raise ApiError(
-                "Only data URLs (data:image/...;base64,...) are accepted as image_url; this server fetches no URL",
+                "image_url has to be a data URL (data:image/...;base64,...): this server fetches no URL",
                 param=param,
                 code="invalid_image_url",
             )

@@ -1,4 +1,4 @@
-"""From token ids to text that can be sent bit by bit: whole characters only, and nothing past a stop string."""
+"""From token ids to text that can be sent bit by bit: whole characters, nothing past a stop string."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 class TextAssembler:
     """Collects the ids of one answer; ``push`` returns the text that has become safe to send.
 
-    ``decode`` maps all ids so far to text. A tail that may still grow into a stop string, and a character whose bytes
-    have not all arrived (shown as U+FFFD), are held back. After a stop string ``stopped`` is true, and neither it nor
-    anything behind it is ever returned.
+    ``decode`` maps all ids so far to text. A tail that may still grow into a stop string, and a character
+    whose bytes have not all arrived (shown as U+FFFD), are held back. After a stop string ``stopped`` is
+    true, and neither it nor anything behind it is ever returned.
     """
 
     decode: Callable[[Sequence[int]], str]
@@ -29,7 +29,8 @@ class TextAssembler:
         if cut >= 0:
             self.stopped = True
             return self._send(text, cut)
-        return self._send(text, len(text.rstrip("\ufffd")) - self._held(text))
+        whole = text.rstrip("\ufffd")
+        return self._send(text, len(whole) - self._held(whole))
 
     def finish(self) -> str:
         """The text still held back at the end of the answer."""

@@ -1,0 +1,1 @@
+"""Pure decisions: findings of the checks and the policy that turns them into an action. No web framework."""

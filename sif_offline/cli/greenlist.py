@@ -17,7 +17,7 @@ def greenlist(
         bool, typer.Option("--sha256/--ids", help="Digest of the mask, or the green ids.")
     ] = False,
 ) -> None:
-    """Print the green ids of a key, ascending, one a line; or the sha256 over the uint8 mask as the last word."""
+    """Print the green ids of a key, one a line; or the sha256 over the uint8 mask as the last word."""
     mask = green_mask(key=_parse_key(key), vocab_size=vocab_size, gamma=gamma, scheme=scheme)
     if sha256:
         typer.echo(f"{scheme} V={vocab_size} greens={int(mask.sum())} sha256 {mask_digest(mask)}")

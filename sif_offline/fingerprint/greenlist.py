@@ -3,7 +3,7 @@
 Version policy: the vectors of a scheme name never change. A different construction, however slight, is a new
 name. The golden vectors of every scheme are in ``tests/fingerprint/golden/greenlist.json``.
 
-V is part of the key: the lists of V and V + 1 agree on half of the ids, which is chance. Always score with
+V is part of the key: our lists of V and V + 1 agree on half of the ids, which is chance. Always score with
 the owner's tokenizer and the pinned V.
 """
 
@@ -48,7 +48,8 @@ def _unigram_zhao(key: bytes, vocab_size: int, greens: int) -> NDArray[np.bool_]
     """Zhao et al. 2023 (arXiv 2306.17439), as their reference code: sha256 of the key, 4 bytes,
     ``default_rng``, shuffle.
 
-    For peers' data only: it rests on numpy's ``Generator.shuffle``, and on 32 bits of the key.
+    For peers' data only: it rests on numpy's ``Generator.shuffle`` and on 32 bits of the key, and its
+    lists of V and V + 1 may agree on 97 % of the ids (shuffles of one stream that stay in step).
     """
     seed = int.from_bytes(hashlib.sha256(key).digest()[:4], "little")
     mask = np.arange(vocab_size) < greens

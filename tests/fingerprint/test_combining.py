@@ -1,0 +1,191 @@
+"""Many triggers: the convolution against integers, invariances, both nulls, and error rates."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from tokenizers import Tokenizer
+
+from sif_offline.fingerprint.combining import log_fisher_pvalue
+from sif_offline.fingerprint.greenlist import green_mask
+from sif_offline.fingerprint.scoring import (
+    INDEPENDENT_TEXT,
+    UNRELATED_MODEL,
+    ResponseScore,
+    combine,
+    score_ids,
+)
+from sif_offline.fingerprint.tails import hypergeometric, log_tail_of_sum
+
+V, N_G = 4096, 2048
+
+
+def make(
+    greens: int, types: int, *, vocab_size: int = V, green_size: int = N_G, name: str = ""
+) -> ResponseScore:
+    return ResponseScore.from_counts(
+        greens=greens, types=types, vocab_size=vocab_size, green_size=green_size, trigger_id=name
+    )
+
+
+def integer_tail(sizes: list[int], total: int, vocab_size: int, green_size: int) -> Fraction:
+    """Convolution of the hypergeometric counts in integers."""
+    ways = {0: 1}
+    for types in sizes:
+        following: dict[int, int] = {}
+        for k in range(types + 1):
+            if types - k <= vocab_size - green_size:
+                weight = math.comb(green_size, k) * math.comb(vocab_size - green_size, types - k)
+                for s, w in ways.items():
+                    following[s + k] = following.get(s + k, 0) + w * weight
+        ways = following
+    return Fraction(
+        sum(w for s, w in ways.items() if s >= total), math.prod(math.comb(vocab_size, t) for t in sizes)
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_pooled_p_against_integers(data: st.DataObject) -> None:
+    vocab_size = data.draw(st.integers(2, 60))
+    green_size = data.draw(st.integers(1, vocab_size - 1))
+    sizes = data.draw(st.lists(st.integers(0, min(vocab_size, 25)), min_size=1, max_size=5))
+    total = data.draw(st.integers(0, sum(sizes) + 1))
+    exact = integer_tail(sizes, total, vocab_size, green_size)
+    log_p = log_tail_of_sum([hypergeometric(vocab_size, green_size, types) for types in sizes], total)
+    assert (log_p == -math.inf) if exact == 0 else abs(math.exp(log_p) / float(exact) - 1) < 1e-11
+
+
+def test_pooled_p_deep_in_the_tail() -> None:
+    """40 answers of 30 types, 29 green each: p = 8e-309, beneath what a double holds with full precision."""
+    sizes, total = [30] * 40, 29 * 40
+    exact = integer_tail(sizes, total, V, N_G)
+    expected = math.log(int(exact * 10**400)) - 400 * math.log(10)
+    assert combine([make(29, 30) for _ in sizes]).log_pvalue == pytest.approx(expected, abs=1e-11)
+    assert expected < math.log(1e-280)
+
+
+def test_one_answer_combines_to_its_own_p() -> None:
+    score = make(27, 35)
+    combined = combine([score])
+    assert combined.pvalue == pytest.approx(score.pvalue, rel=1e-12)
+    assert combined.fisher_pvalue == pytest.approx(score.pvalue, rel=1e-12)
+    assert combined.stouffer_z == pytest.approx(score.z)
+
+
+def test_one_urn_for_all_keys_would_claim_too_much() -> None:
+    """hypergeom(V, N_g, sum U), the tempting shortcut, is too small: drawing from one urn spreads less."""
+    scores = [make(33, 60) for _ in range(30)]
+    assert combine(scores).log_pvalue > make(33 * 30, 60 * 30).log_pvalue + math.log(8)
+
+
+counts = st.lists(
+    st.integers(0, 50).flatmap(lambda u: st.tuples(st.integers(0, u), st.just(u))), min_size=1, max_size=8
+)
+
+
+@settings(deadline=None)
+@given(pairs=counts, transfer=st.sampled_from([0.0, 0.03]), data=st.data())
+def test_order_of_triggers_does_not_matter(pairs: list, transfer: float, data: st.DataObject) -> None:
+    scores = [make(g, u, name=f"t{i}") for i, (g, u) in enumerate(pairs)]
+    one, other = (
+        combine(scores, transfer=transfer),
+        combine(data.draw(st.permutations(scores)), transfer=transfer),
+    )
+    assert one.log_pvalue == pytest.approx(other.log_pvalue, rel=1e-12, abs=1e-12)
+    assert one.stouffer_z == pytest.approx(other.stouffer_z, abs=1e-12)
+    assert one.fisher_pvalue == pytest.approx(other.fisher_pvalue, rel=1e-12)
+
+
+def test_stouffer_and_fisher_against_scipy() -> None:
+    scores = [make(20, 30), make(12, 20), make(40, 55), make(0, 3)]
+    combined = combine(scores)
+    weights = [math.sqrt(s.types) for s in scores]
+    z = sum(w * s.z for w, s in zip(weights, scores, strict=True)) / math.sqrt(sum(w * w for w in weights))
+    assert combined.stouffer_z == pytest.approx(z)
+    assert combined.stouffer_pvalue == pytest.approx(stats.norm.sf(z))
+    assert combined.fisher_pvalue == pytest.approx(stats.combine_pvalues([s.pvalue for s in scores]).pvalue)
+
+
+def test_fisher_far_out() -> None:
+    """x = 3,000 on 20 degrees of freedom, where scipy's logsf is -inf: the finite sum in integers."""
+    exact = math.log(sum(Fraction(3000**j, math.factorial(j)) for j in range(10))) - 3000
+    assert log_fisher_pvalue([-300.0] * 10) == pytest.approx(exact, rel=1e-14)
+    assert log_fisher_pvalue([0.0, 0.0]) == 0.0
+    assert log_fisher_pvalue([-math.inf]) == -math.inf
+
+
+def test_answers_without_a_type_count_as_nothing() -> None:
+    combined = combine([make(25, 30), make(0, 0)])
+    assert (combined.answers, combined.types) == (2, 30)
+    assert combined.pvalue == pytest.approx(make(25, 30).pvalue)
+    assert combine([make(0, 0)]).pvalue == 1.0
+
+
+def test_both_nulls_by_name() -> None:
+    scores = [make(26, 36) for _ in range(6)]
+    independent, unrelated = combine(scores), combine(scores, transfer=0.04)
+    assert (independent.null, independent.gamma0) == (INDEPENDENT_TEXT, 0.5)
+    assert (unrelated.null, unrelated.gamma0) == (UNRELATED_MODEL, pytest.approx(0.54))
+    assert unrelated.pvalue == pytest.approx(stats.binom.sf(6 * 26 - 1, 6 * 36, 0.54), rel=1e-9)
+
+
+@settings(deadline=None)
+@given(pairs=counts, small=st.floats(0, 0.2), more=st.floats(0, 0.2))
+def test_a_wider_null_never_gives_a_smaller_p(pairs: list, small: float, more: float) -> None:
+    scores = [make(g, u) for g, u in pairs]
+    narrow, wide = combine(scores, transfer=small), combine(scores, transfer=small + more)
+    assert wide.log_pvalue >= narrow.log_pvalue - 1e-9
+    assert wide.stouffer_z <= narrow.stouffer_z + 1e-9 or more == 0 or small == 0
+
+
+def test_misuse_is_refused() -> None:
+    with pytest.raises(ValueError, match="pool the repeats"):
+        combine([make(1, 2, name="a"), make(2, 2, name="a")])
+    with pytest.raises(ValueError, match="different vocabularies"):
+        combine([make(1, 2), make(1, 2, vocab_size=100, green_size=50)])
+    with pytest.raises(ValueError, match="no scores"):
+        combine([])
+    for transfer in (-0.01, 0.5):
+        with pytest.raises(ValueError, match="transfer"):
+            combine([make(1, 2)], transfer=transfer)
+
+
+def test_combined_p_is_super_uniform_over_random_keys(
+    tokenizer_json: bytes, paragraphs: tuple[str, ...]
+) -> None:
+    """Four answers, 800 draws of four keys; false-alarm rate 5e-6 over five alphas and three combinations."""
+    tokenizer = Tokenizer.from_buffer(tokenizer_json)
+    texts = [tokenizer.encode(paragraph).ids for paragraph in paragraphs]
+    combined = [
+        combine(
+            [score_ids(ids, mask=green_mask(key=4 * draw + i, vocab_size=V)) for i, ids in enumerate(texts)]
+        )
+        for draw in range(800)
+    ]
+    for pvalues in ([c.pvalue for c in combined], [c.fisher_pvalue for c in combined]):
+        for alpha in (0.5, 0.2, 0.1, 0.05, 0.01):
+            assert stats.binom.sf(sum(p <= alpha for p in pvalues) - 1, 800, alpha) > 5e-7
+    # Stouffer's sd is 1 over keys; the sd of 800 normals strays beyond 1 +- .125 with probability 5e-7
+    assert np.std([c.stouffer_z for c in combined]) == pytest.approx(1.0, abs=0.125)
+
+
+def test_unrelated_model_null_holds_at_its_boundary() -> None:
+    """Types green at gamma0 each, 4,000 audits of six answers; false-alarm rate 3e-6 over three alphas."""
+    generator, gamma0 = np.random.default_rng(11), 0.55
+    greens = generator.binomial(40, gamma0, size=(4000, 6)).sum(axis=1)
+    cache = {g: combine(_spread(g), transfer=0.05).pvalue for g in set(greens.tolist())}
+    pvalues = np.array([cache[g] for g in greens.tolist()])
+    for alpha in (0.2, 0.05, 0.01):
+        assert stats.binom.sf(int((pvalues <= alpha).sum()) - 1, 4000, alpha) > 1e-6
+    naive = np.array([combine(_spread(g)).pvalue for g in greens.tolist()[:200]])
+    assert (naive <= 0.01).mean() > 0.05, "testing gamma alone accuses the innocent"
+
+
+def _spread(greens: int) -> list[ResponseScore]:
+    """Six answers of 40 types with ``greens`` in all: the pooled test sees the sum alone."""
+    return [make(min(40, max(0, greens - 40 * i)), 40) for i in range(6)]

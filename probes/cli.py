@@ -1,0 +1,178 @@
+"""The ``sif-probes`` command: serve, once, check, status."""
+
+import json
+import logging
+import math
+import signal
+import socket
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+from rich.console import Console
+from rich.table import Table
+
+from probes.config import ConfigError, ProbesConfig, load_config
+from probes.rounds import RoundSummary
+from probes.store import open_store
+from probes.store.totals import MonitorTotals, monitor_totals
+from probes.targets import AskFailure
+from probes.watch import REACHABLE_MAX_TOKENS, REACHABLE_PROMPT, Watch, make_target, open_pack, resolve_host
+from sif_offline.fingerprint.errors import SifError, one_line_errors
+from sif_offline.fingerprint.pack import read_pack
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Watch endpoints for a fingerprint pack: send its triggers on a schedule and keep the evidence.",
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="The probes' YAML file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+@app.command()
+def serve(config: ConfigOption) -> None:
+    """Run rounds on the schedule and serve /metrics, /health, /probe and a page, until stopped."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from probes.service import create_app
+
+    settings = load_config(config)
+    listening = _listen(settings)
+    with listening, Watch.open(settings) as watch:
+        server = uvicorn.Server(uvicorn.Config(create_app(watch), log_level="warning", lifespan="on"))
+        host, port = listening.getsockname()[:2]
+        typer.echo(f"ready http://{f'[{host}]' if ':' in host else host}:{port} targets={len(watch.targets)}")
+        try:
+            server.run(sockets=[listening])
+        except KeyboardInterrupt:  # uvicorn has shut down in order and raises the signal once more
+            raise SystemExit(130) from None
+
+
+def _listen(settings: ProbesConfig) -> socket.socket:
+    """The listening socket, taken before anything else starts: a port in use is the user's to mend."""
+    host, port = settings.listen.host, settings.listen.port
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SifError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+@app.command()
+def once(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Run one round over every target and print what it says."""
+    signal.signal(signal.SIGTERM, _terminated)
+    with Watch.open(load_config(config)) as watch:
+        summaries: list[RoundSummary] = []
+        for name in watch.runners:
+            summary = watch.run_round(name)
+            if summary is None:
+                raise SifError(f"target {name}: another process runs a round of it")
+            summaries.append(summary)
+    if as_json:
+        typer.echo(json.dumps([summary.as_dict() for summary in summaries], indent=1))
+        return
+    table = Table("target", "round", "answered", "z", "tau", "p", "log10 e", "verdict")
+    for summary in summaries:
+        table.add_row(
+            summary.target,
+            summary.state,
+            f"{summary.answered} of {summary.planned}",
+            _number(summary.z),
+            _number(summary.threshold_z),
+            "-" if summary.pvalue is None else f"{summary.pvalue:.1e}",
+            _number(summary.log10_e),
+            summary.verdict,
+        )
+    Console().print(table)
+    for summary in summaries:
+        for kind, times in sorted(summary.failures.items()):
+            typer.echo(f"{summary.target}: {times} x {kind}")
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    """SIGTERM unwinds like Ctrl-C, so that a question on its way is put in doubt and the lease given back."""
+    raise SystemExit(128 + number)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="The probes' YAML file.")],
+    ask: Annotated[bool, typer.Option("--ask", help="Also ask every target one short question.")] = False,
+) -> None:
+    """Check a configuration: keys, pack, trigger keys, credentials, host names. Sends no trigger."""
+    settings = load_config(file)
+    pack, _ = open_pack(settings.pack, settings.trigger_keys)
+    typer.echo(f"pack {pack.pack_id}: {len(pack.triggers)} triggers, keys fit")
+    if pack.calibration is None:
+        typer.echo(f"pack {pack.pack_id}: not calibrated, so no target can be confirmed")
+    for target in settings.targets:
+        made = make_target(target)
+        address = resolve_host(target)
+        said = f"target {target.name}: {target.model}" + (f" at {address}" if address else "")
+        if ask:
+            try:
+                answer = made.ask(image=None, prompt=REACHABLE_PROMPT, max_tokens=REACHABLE_MAX_TOKENS)
+            except AskFailure as failure:
+                raise ConfigError(str(failure)) from None
+            said += f", answered in {answer.latency_s:.1f} s"
+        typer.echo(said)
+    typer.echo("ok")
+
+
+@app.command()
+def status(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Print where every target stands, from the store alone."""
+    settings = load_config(config)
+    pack = read_pack(settings.pack)
+    with open_store(settings.store) as store:
+        names = [target.name for target in settings.targets]
+        totals = monitor_totals(store, names, pack_id=pack.pack_id, buckets=())
+    if as_json:
+        typer.echo(json.dumps([_standing(row) for row in totals], indent=1))
+        return
+    table = Table(
+        "target", "verdict", "z", "tau", "log10 e", "rounds", "hits", "misses", "refusals", "errors"
+    )
+    for row in totals:
+        trials = [str(row.trials.get(outcome, 0)) for outcome in ("hit", "miss", "refusal", "error")]
+        log10_e = _standing(row)["log10_e"]
+        table.add_row(
+            row.monitor,
+            row.verdict,
+            _number(row.z),
+            _number(row.threshold_z),
+            _number(log10_e),
+            str(row.rounds),
+            *trials,
+        )
+    Console().print(table)
+
+
+def _standing(row: MonitorTotals) -> dict[str, Any]:
+    return {
+        "target": row.monitor,
+        "pack": row.pack,
+        "verdict": row.verdict,
+        "z": row.z,
+        "threshold_z": row.threshold_z,
+        "log10_e": None if row.log_e is None else row.log_e / math.log(10),
+        "rounds": row.rounds,
+        "trials": row.trials,
+        "errors": row.errors,
+        "last_completion": row.last_completion,
+        "cost_usd": row.cost_usd,
+    }
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def main() -> None:
+    """Entry point of ``sif-probes``; a user's mistake is one line on stderr and exit code 2."""
+    with one_line_errors():
+        app()

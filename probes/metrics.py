@@ -1,0 +1,199 @@
+"""What Prometheus scrapes: read from the store at every scrape, so that nothing is lost by a restart.
+
+``METRICS`` is the list; docs/metrics-probes.md is made from it. Labels are bounded: names of the
+configuration, the pack's id, and fixed words. Never a URL, a text or a trigger id.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, get_args
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from probes.store import Store
+from probes.store.totals import MonitorTotals, monitor_totals
+from probes.targets import FAILURE_KINDS
+
+Outcome = Literal["hit", "miss", "refusal", "error"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+ERROR_KINDS: tuple[str, ...] = (*FAILURE_KINDS, "crash", "stopped")
+DIRECTIONS = ("prompt", "completion")
+DURATION_BUCKETS_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
+VERDICT_VALUES = {"none": 0, "suspicious": 1, "confirmed": 2}
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """One metric: its full name as it is exported, its type, its labels, what it says."""
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+
+    @property
+    def family(self) -> str:
+        """The name that the client library wants: counters without their suffix."""
+        return self.name.removesuffix("_total") if self.kind == "counter" else self.name
+
+
+_TARGET = ("monitor", "pack")
+
+METRICS: tuple[MetricSpec, ...] = (
+    MetricSpec(
+        "sif_probe_watermark_zscore",
+        "gauge",
+        _TARGET,
+        "Stouffer z of the last round with a scored answer, distinct types, against independent text",
+    ),
+    MetricSpec(
+        "sif_probe_threshold_zscore",
+        "gauge",
+        _TARGET,
+        "tau of that round: normal quantile at 1 - 1e-4, or the greenest null model's expected z if larger",
+    ),
+    MetricSpec(
+        "sif_probe_log10_evalue",
+        "gauge",
+        _TARGET,
+        "log10 of the current e-value against an unrelated model; absent while the pack is uncalibrated",
+    ),
+    MetricSpec(
+        "sif_probe_threshold_log10_evalue",
+        "gauge",
+        _TARGET,
+        "log10(1/alpha): the e-value at which the target is confirmed",
+    ),
+    MetricSpec(
+        "sif_probe_verdict",
+        "gauge",
+        _TARGET,
+        "0 none, 1 suspicious, 2 confirmed; by the largest e-value ever, so it never falls",
+    ),
+    MetricSpec(
+        "sif_probe_last_completion_timestamp_seconds",
+        "gauge",
+        _TARGET,
+        "Unix time at which the last round ended, in whatever state",
+    ),
+    MetricSpec(
+        "sif_probe_last_success_timestamp_seconds",
+        "gauge",
+        _TARGET,
+        "Unix time at which the last round ended with every question answered (or none due)",
+    ),
+    MetricSpec("sif_probe_interval_seconds", "gauge", _TARGET, "Configured time between two rounds"),
+    MetricSpec(
+        "sif_probe_trials_total",
+        "counter",
+        (*_TARGET, "outcome"),
+        "Triggers asked, by outcome: hit, miss, refusal (also filtered, truncated, empty), error",
+    ),
+    MetricSpec(
+        "sif_probe_errors_total",
+        "counter",
+        (*_TARGET, "kind"),
+        "Sends without an answer, controls and repeated attempts included, by kind of failure",
+    ),
+    MetricSpec(
+        "sif_probe_tokens_total",
+        "counter",
+        (*_TARGET, "direction"),
+        "Tokens that the endpoint reported, prompt or completion",
+    ),
+    MetricSpec("sif_probe_cost_usd_total", "counter", _TARGET, "Cost by litellm's price list, US dollars"),
+    MetricSpec("sif_probe_round_duration_seconds", "histogram", _TARGET, "How long finished rounds took"),
+    MetricSpec(
+        "sif_probe_config_last_reload_successful", "gauge", (), "1: the configuration in use was read in full"
+    ),
+    MetricSpec("sif_probe_build_info", "gauge", ("version",), "1, labelled with the version of sifwatch"),
+)
+
+
+def package_version() -> str:
+    """The installed version of sifwatch, "unknown" in a bare checkout."""
+    try:
+        return version("sifwatch")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class StoreCollector(Collector):
+    """Reads the store at each scrape. ``monitors``: the configured names; others in the store are history."""
+
+    def __init__(self, store: Store, *, monitors: Sequence[str], pack_id: str) -> None:
+        self._store = store
+        self._monitors = tuple(monitors)
+        self._pack_id = pack_id
+
+    def describe(self) -> list[Metric]:
+        """The empty families, so that registering reads nothing."""
+        return list(_families().values())
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics. Raises StoreError, which makes the scrape fail instead of reading as zero."""
+        families = _families()
+        for totals in monitor_totals(
+            self._store, self._monitors, pack_id=self._pack_id, buckets=DURATION_BUCKETS_S
+        ):
+            _fill(families, totals)
+        families["sif_probe_config_last_reload_successful"].add_metric([], 1.0)
+        families["sif_probe_build_info"].add_metric([package_version()], 1.0)
+        yield from families.values()
+
+
+def _families() -> dict[str, Any]:
+    """A fresh family for each spec, by its name; the client's three classes share no add_metric."""
+    kinds: dict[str, Any] = {
+        "gauge": GaugeMetricFamily,
+        "counter": CounterMetricFamily,
+        "histogram": HistogramMetricFamily,
+    }
+    return {spec.name: kinds[spec.kind](spec.family, spec.help, labels=spec.labels) for spec in METRICS}
+
+
+def _fill(families: dict[str, Any], totals: MonitorTotals) -> None:
+    labels = [totals.monitor, totals.pack]
+
+    def gauge(name: str, value: float | None) -> None:
+        if value is not None:
+            families[f"sif_probe_{name}"].add_metric(labels, value)
+
+    gauge("interval_seconds", totals.interval_s)
+    gauge("threshold_log10_evalue", -math.log10(totals.alpha))
+    gauge("watermark_zscore", totals.z)
+    gauge("threshold_zscore", totals.threshold_z)
+    gauge("log10_evalue", None if totals.log_e is None else totals.log_e / math.log(10))
+    gauge("verdict", VERDICT_VALUES[totals.verdict])
+    gauge("last_completion_timestamp_seconds", totals.last_completion)
+    gauge("last_success_timestamp_seconds", totals.last_success)
+    # every known label value is there from the start: a counter that appears at 1 has no increase
+    for outcome in OUTCOMES:
+        value = float(totals.trials.get(outcome, 0))
+        families["sif_probe_trials_total"].add_metric([*labels, outcome], value)
+    for kind in ERROR_KINDS:
+        families["sif_probe_errors_total"].add_metric([*labels, kind], float(totals.errors.get(kind, 0)))
+    for direction, tokens in zip(DIRECTIONS, (totals.prompt_tokens, totals.completion_tokens), strict=True):
+        families["sif_probe_tokens_total"].add_metric([*labels, direction], float(tokens))
+    families["sif_probe_cost_usd_total"].add_metric(labels, totals.cost_usd)
+    histogram = families["sif_probe_round_duration_seconds"]
+    bounds = [*(f"{bound:g}" for bound in DURATION_BUCKETS_S), "+Inf"]
+    counts = [*totals.duration_counts, totals.rounds]
+    histogram.add_metric(labels, list(zip(bounds, map(float, counts), strict=True)), totals.duration_sum_s)
+
+
+def metrics_table() -> str:
+    """The Markdown table of docs/metrics-probes.md."""
+    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for spec in METRICS:
+        labels = ", ".join(f"`{label}`" for label in spec.labels) or "none"
+        lines.append(f"| `{spec.name}` | {spec.kind} | {labels} | {spec.help} |")
+    return "\n".join(lines)

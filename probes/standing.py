@@ -1,0 +1,116 @@
+"""Where a target stands: the statistics of its stored answers, made again from them at any time.
+
+Two null hypotheses are kept apart. Against "independent text" the round's z, its exact p and one e-process
+say that answers depend on the key. Against "unrelated model" (green rate up to gamma + the calibrated
+transfer) a second e-process grows, and only that one may ever read "confirmed".
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from sif_offline.fingerprint.pack import FingerprintPack
+from sif_offline.fingerprint.scoring import CombinedScore, PackScorer, ResponseScore, combine
+from sif_offline.fingerprint.sequential import EProcess, VerdictState, verdict_state
+
+ROUND_ALPHA = 1e-4
+"""Level of the z threshold of one round; the warning that z carries is about one round, not about months."""
+
+UNCALIBRATED_HIT = 0.05
+"""A trigger counts as a hit at this exact p where the pack has no calibration row for it."""
+
+NewTypes = Sequence[tuple[int, bool]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The two e-processes of a target (natural logs) and what they amount to.
+
+    ``log_e`` and ``log_e_max`` are None while the pack has no calibration: without null models nothing is
+    known about unrelated models, and the verdict stays below "confirmed".
+    """
+
+    log_e: float | None
+    log_e_max: float | None
+    log_e_independent: float
+    verdict: VerdictState
+
+
+def evidence(pack: FingerprintPack, answers: Iterable[tuple[str, NewTypes]], *, alpha: float) -> Evidence:
+    """Replay a target's e-processes.
+
+    Args:
+        pack: the pack asked with; its calibration gives the transfer bound.
+        answers: (trigger id, newly seen (token id, is green)) of every scored answer, in order of arrival.
+        alpha: confirmed at E >= 1/alpha.
+    """
+    sizes = {"vocab_size": pack.vocab_size, "green_size": pack.green_size}
+    independent = EProcess(**sizes)
+    transfer = None if pack.calibration is None else pack.calibration.transfer.bound
+    unrelated = None if transfer is None else EProcess(**sizes, transfer=transfer)
+    for trigger_id, new_types in answers:
+        independent.update(trigger_id, new_types)
+        if unrelated is not None:
+            unrelated.update(trigger_id, new_types)
+    if unrelated is None:
+        state = verdict_state(independent.max_log_e, alpha=alpha)
+        verdict: VerdictState = "none" if state == "none" else "suspicious"
+        return Evidence(None, None, independent.log_e, verdict)
+    return Evidence(
+        log_e=unrelated.log_e,
+        log_e_max=unrelated.max_log_e,
+        log_e_independent=independent.log_e,
+        verdict=verdict_state(unrelated.max_log_e, alpha=alpha),
+    )
+
+
+def score_new(
+    scorer: PackScorer, trigger_id: str, text: str, *, seen: set[int]
+) -> tuple[ResponseScore, list[list[int]], bool]:
+    """Score one answer.
+
+    Returns:
+        Its own score; the [token id, 0 or 1] that ``seen`` does not hold, in order of arrival; whether it
+        is a hit: over every null model and its own exact p <= alpha of the calibration.
+    """
+    score = scorer.score(trigger_id, text)
+    known = set(seen)
+    new: list[list[int]] = []
+    for token in scorer.types(trigger_id, text):
+        if token.green is not None and token.id not in known:
+            known.add(token.id)
+            new.append([token.id, int(token.green)])
+    calibration = scorer.pack.calibration
+    row = calibration.row(trigger_id) if calibration is not None else None
+    hit = row.exceeded_by(score) if row is not None else score.pvalue <= UNCALIBRATED_HIT
+    return score, new, hit
+
+
+def combine_counts(pack: FingerprintPack, counts: Iterable[tuple[str, int, int]]) -> CombinedScore | None:
+    """The round's combined score from (trigger id, types, greens); None where nothing was scored."""
+    scores = [
+        ResponseScore.from_counts(
+            greens=greens,
+            types=types,
+            vocab_size=pack.vocab_size,
+            green_size=pack.green_size,
+            trigger_id=trigger_id,
+        )
+        for trigger_id, types, greens in counts
+    ]
+    return combine(scores) if scores else None
+
+
+def threshold_z(pack: FingerprintPack, *, types: int) -> float:
+    """tau of a round: the normal quantile at 1 - ROUND_ALPHA, or what the greenest null model would reach.
+
+    A null model whose green rate was gamma + x has, over ``types`` distinct types, an expected Stouffer z of
+    ``x sqrt(types) / sqrt(gamma (1 - gamma))``: its calibrated excess at this round's size.
+    """
+    exact = NormalDist().inv_cdf(1 - ROUND_ALPHA)
+    if pack.calibration is None:
+        return exact
+    gamma = pack.green_size / pack.vocab_size
+    excess = max(pack.calibration.transfer.by_model.values(), default=0.0)
+    return max(exact, excess * math.sqrt(types) / math.sqrt(gamma * (1 - gamma)))

@@ -1,0 +1,1 @@
+"""Schema steps of the store; `probes.store.migrate` applies them."""

@@ -1,0 +1,79 @@
+"""What the statistics and the pages read."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from probes.store.store import Store
+from probes.store.tables import AnswerRow, AskRow, RoundRow, ScoreRow
+
+
+@dataclass(frozen=True)
+class RoundCounts:
+    """What one round brought: (trigger id, types, greens) of triggers and of clean controls, and totals."""
+
+    triggers: list[tuple[str, int, int]]
+    controls: list[tuple[str, int, int]]
+    answered: int
+    failures: dict[str, int]
+    refusals: int
+
+
+def round_counts(store: Store, round_id: int) -> RoundCounts:
+    """The counts of one round."""
+    scores = (
+        select(AskRow.control, AskRow.trigger_id, ScoreRow.types, ScoreRow.greens)
+        .join(ScoreRow, ScoreRow.ask_id == AskRow.id)
+        .where(AskRow.round_id == round_id)
+        .order_by(AskRow.id)
+    )
+    failures = (
+        select(AskRow.failure, func.count())
+        .where(AskRow.round_id == round_id, AskRow.failure.is_not(None))
+        .group_by(AskRow.failure)
+    )
+    answers = select(AnswerRow.kind, func.count()).join(AskRow, AskRow.id == AnswerRow.ask_id)
+    answers = answers.where(AskRow.round_id == round_id).group_by(AnswerRow.kind)
+    with store.reading() as session:
+        rows = session.execute(scores).tuples().all()
+        kinds = dict(session.execute(answers).tuples().all())
+        return RoundCounts(
+            triggers=[(trigger, types, greens) for control, trigger, types, greens in rows if not control],
+            controls=[(trigger, types, greens) for control, trigger, types, greens in rows if control],
+            answered=sum(kinds.values()),
+            failures={str(kind): times for kind, times in session.execute(failures).tuples()},
+            refusals=sum(times for kind, times in kinds.items() if kind != "answer"),
+        )
+
+
+def evidence_types(
+    store: Store, target: str, *, pack_id: str, up_to_round: int | None = None
+) -> list[tuple[str, list[tuple[int, bool]]]]:
+    """(trigger id, newly seen (token id, is green)) of every scored trigger answer, in order of arrival."""
+    query = (
+        select(AskRow.trigger_id, ScoreRow.new_types)
+        .join(ScoreRow, ScoreRow.ask_id == AskRow.id)
+        .where(AskRow.target == target, AskRow.pack_id == pack_id, AskRow.control.is_(False))
+        .order_by(AskRow.id)
+    )
+    if up_to_round is not None:
+        query = query.where(AskRow.round_id <= up_to_round)
+    with store.reading() as session:
+        return [
+            (trigger, [(token, bool(green)) for token, green in pairs])
+            for trigger, pairs in session.execute(query).tuples()
+        ]
+
+
+def last_rounds(store: Store, target: str, *, pack_id: str, limit: int) -> list[RoundRow]:
+    """The newest rounds of a target, newest first."""
+    query = (
+        select(RoundRow)
+        .where(RoundRow.target == target, RoundRow.pack_id == pack_id)
+        .order_by(RoundRow.id.desc())
+        .limit(limit)
+    )
+    with store.reading() as session:
+        rows = list(session.scalars(query))
+        session.expunge_all()
+        return rows

@@ -1,0 +1,256 @@
+"""Everything the watch writes, each call one transaction."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sqlalchemy import Engine, Select, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import sessionmaker
+
+from probes.store import lease
+from probes.store.engine import LeaseLostError, Transaction, open_engine
+from probes.store.tables import AnswerRow, AskRow, LeaseRow, RoundRow, ScoreRow, TargetRow
+from probes.targets import Answer, AnswerKind, AskFailure
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """A stored answer that waits for its score."""
+
+    ask_id: int
+    round_id: int
+    trigger_id: str
+    control: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class LastSend:
+    """When a trigger last went out to a target (Unix seconds) and how often it ever did."""
+
+    at: float
+    times: int
+
+
+class Store:
+    """The store behind a URL. Safe to use from several threads and, with its leases, several processes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._sessions = sessionmaker(engine, expire_on_commit=False)
+        # readers do not wait for writers in WAL mode, unless they ask for the write lock too
+        self._readers = sessionmaker(engine.execution_options(sif_begin="BEGIN"))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def record_target(self, row: TargetRow) -> None:
+        """Insert or replace a target's row: who allowed its watch, and why."""
+        with self._writing() as session:
+            session.merge(row)
+
+    # -- leases
+
+    def take_lease(self, target: str, *, holder: str, now: float, ttl_s: float) -> bool:
+        """Take the right to run a round; False where a living process has it."""
+        try:
+            with self._writing() as session:
+                row = session.get(LeaseRow, target, with_for_update=True)
+                if row is None:
+                    session.add(LeaseRow(target=target, holder=holder, expires_at=now + ttl_s))
+                elif row.expires_at > now and not lease.is_dead(row.holder):
+                    return False
+                else:
+                    row.holder, row.expires_at = holder, now + ttl_s
+        except IntegrityError:  # two processes inserted the first lease of a target at once
+            return False
+        return True
+
+    def give_back_lease(self, target: str, *, holder: str) -> None:
+        """End the lease if it is still ours, in one statement."""
+        with self._writing() as session:
+            session.execute(delete(LeaseRow).where(LeaseRow.target == target, LeaseRow.holder == holder))
+
+    # -- rounds
+
+    def recover(self, target: str, *, pack_id: str, now: float) -> list[int]:
+        """Put in doubt what a dead process left open (the lease is ours). Returns its unfinished rounds."""
+        with self._writing() as session:
+            session.execute(
+                update(AskRow)
+                .where(AskRow.target == target, AskRow.pack_id == pack_id, AskRow.state == "intent")
+                .values(
+                    state="in_doubt",
+                    final=True,
+                    settled_at=now,
+                    failure="crash",
+                    reason="the probe died while waiting",
+                )
+            )
+            running = select(RoundRow.id).where(
+                RoundRow.target == target, RoundRow.pack_id == pack_id, RoundRow.state == "running"
+            )
+            return list(session.scalars(running.order_by(RoundRow.id)))
+
+    def begin_round(self, target: str, *, pack_id: str, planned: int, now: float) -> int:
+        """Open a round; returns its id."""
+        row = RoundRow(target=target, pack_id=pack_id, state="running", started_at=now, planned=planned)
+        with self._writing() as session:
+            session.add(row)
+        return row.id
+
+    def finish_round(self, round_id: int, **values: Any) -> None:
+        """Close a round with its summary (columns of RoundRow)."""
+        with self._writing() as session:
+            session.execute(update(RoundRow).where(RoundRow.id == round_id).values(**values))
+
+    # -- asks
+
+    def intend(self, ask: AskRow, *, holder: str, ttl_s: float, cooldown_s: float) -> int | None:
+        """Commit the intent to send, and renew the lease with it.
+
+        Returns:
+            The ask's id, or None where the same picture went there within ``cooldown_s`` (or is open).
+
+        Raises:
+            LeaseLostError: another process has the target now.
+        """
+        try:
+            with self._writing() as session:
+                renewed = session.execute(
+                    update(LeaseRow)
+                    .where(LeaseRow.target == ask.target, LeaseRow.holder == holder)
+                    .values(expires_at=ask.intended_at + ttl_s)
+                )
+                if renewed.rowcount != 1:  # type: ignore[attr-defined]
+                    raise LeaseLostError(f"target {ask.target}: another process has taken over")
+                recent = (
+                    _history(ask.target, ask.pack_id)
+                    .where(AskRow.trigger_id == ask.trigger_id, AskRow.control == ask.control)
+                    .where(AskRow.intended_at > ask.intended_at - cooldown_s)
+                )
+                if session.scalars(recent).first() is not None:
+                    return None
+                session.add(ask)
+        except IntegrityError:  # the open-intent index: somebody else is sending it
+            return None
+        return ask.id
+
+    def settle_answer(self, ask_id: int, answer: Answer, *, kind: AnswerKind, now: float) -> None:
+        """Store an answer raw and mark its ask answered, both or neither."""
+        with self._writing() as session:
+            session.add(
+                AnswerRow(
+                    ask_id=ask_id,
+                    kind=kind,
+                    text=answer.text,
+                    finish_reason=answer.finish_reason,
+                    served_model=answer.served_model,
+                    latency_s=answer.latency_s,
+                    prompt_tokens=answer.prompt_tokens,
+                    completion_tokens=answer.completion_tokens,
+                    cost_usd=answer.cost_usd,
+                    raw=answer.raw,
+                )
+            )
+            session.execute(
+                update(AskRow).where(AskRow.id == ask_id).values(state="answered", settled_at=now)
+            )
+
+    def settle_failure(self, ask_id: int, failure: AskFailure, *, final: bool, now: float) -> None:
+        """Mark an ask failed, or in doubt where it may have been answered; ``final``: no attempt follows."""
+        self._settle(
+            ask_id,
+            state="in_doubt" if failure.in_doubt else "failed",
+            final=final,
+            settled_at=now,
+            failure=failure.kind,
+            reason=str(failure)[:500],
+        )
+
+    def settle_abandoned(self, ask_id: int, *, now: float) -> None:
+        """Mark an ask in doubt because we stopped waiting for it."""
+        self._settle(
+            ask_id,
+            state="in_doubt",
+            final=True,
+            settled_at=now,
+            failure="stopped",
+            reason="the probe was stopped",
+        )
+
+    def _settle(self, ask_id: int, **values: Any) -> None:
+        with self._writing() as session:
+            session.execute(
+                update(AskRow).where(AskRow.id == ask_id, AskRow.state == "intent").values(values)
+            )
+
+    def last_sends(self, target: str, *, pack_id: str, control: bool) -> dict[str, LastSend]:
+        """For each trigger that may have been seen by the target: when last, and how often."""
+        query = (
+            select(AskRow.trigger_id, func.max(AskRow.intended_at), func.count())
+            .where(AskRow.target == target, AskRow.pack_id == pack_id, AskRow.control == control)
+            .where(AskRow.state != "failed")
+            .group_by(AskRow.trigger_id)
+        )
+        with self.reading() as session:
+            return {trigger: LastSend(at, times) for trigger, at, times in session.execute(query).tuples()}
+
+    # -- scores
+
+    def unscored(self, target: str, *, pack_id: str) -> list[Unscored]:
+        """Answers without a score, in order of arrival."""
+        query = (
+            select(AskRow.id, AskRow.round_id, AskRow.trigger_id, AskRow.control, AnswerRow.text)
+            .join(AnswerRow, AnswerRow.ask_id == AskRow.id)
+            .outerjoin(ScoreRow, ScoreRow.ask_id == AskRow.id)
+            .where(AskRow.target == target, AskRow.pack_id == pack_id)
+            .where(AnswerRow.kind == "answer", ScoreRow.ask_id.is_(None))
+            .order_by(AskRow.id)
+        )
+        with self.reading() as session:
+            return [Unscored(*row) for row in session.execute(query).tuples()]
+
+    def seen_types(self, target: str, *, pack_id: str, trigger_id: str, control: bool) -> set[int]:
+        """Token types that scored answers of the target to this picture have had."""
+        query = (
+            select(ScoreRow.new_types)
+            .join(AskRow, AskRow.id == ScoreRow.ask_id)
+            .where(AskRow.target == target, AskRow.pack_id == pack_id)
+            .where(AskRow.trigger_id == trigger_id, AskRow.control == control)
+        )
+        with self.reading() as session:
+            return {pair[0] for pairs in session.scalars(query) for pair in pairs}
+
+    def add_score(self, row: ScoreRow) -> None:
+        """Store a score."""
+        with self._writing() as session:
+            session.add(row)
+
+    # -- transactions
+
+    def reading(self) -> Transaction:
+        """A session for reading; errors of the database become StoreError."""
+        return Transaction(self._readers, self.engine)
+
+    def _writing(self) -> Transaction:
+        return Transaction(self._sessions, self.engine)
+
+
+def _history(target: str, pack_id: str) -> Select[int]:
+    """Asks that the target may have seen."""
+    return select(AskRow.id).where(
+        AskRow.target == target, AskRow.pack_id == pack_id, AskRow.state != "failed"
+    )
+
+
+def open_store(url: str) -> Store:
+    """Open the store behind a SQLAlchemy URL; create or migrate it where needed. Raises StoreError."""
+    return Store(open_engine(url))

@@ -1,0 +1,151 @@
+"""The tables. Times are Unix seconds (UTC) as floats: the same in SQLite and PostgreSQL, and no zone to lose.
+
+targets   who is watched, who allowed it and why
+leases    which process may run a round of a target just now
+rounds    one a pass over a target, with its statistics when it ended
+asks      one a send; the row is committed BEFORE the send ("intent") and settled after it
+answers   what came back, raw, stored before it is scored
+scores    what the statistics made of an answer; may be thrown away and made again
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Declarative base of the store; constraints are named, so that a later migration can find them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+        }
+    )
+
+
+class TargetRow(Base):
+    """A watched endpoint, as last configured."""
+
+    __tablename__ = "targets"
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    model: Mapped[str]
+    api_base: Mapped[str | None]
+    authorised_by: Mapped[str]
+    purpose: Mapped[str]
+    pack_id: Mapped[str] = mapped_column(String(100))
+    interval_s: Mapped[float]
+    alpha: Mapped[float]
+    updated_at: Mapped[float]
+
+
+class LeaseRow(Base):
+    """The right to run a round of one target; taken and given back in one statement each."""
+
+    __tablename__ = "leases"
+    target: Mapped[str] = mapped_column(String(63), primary_key=True)
+    holder: Mapped[str]
+    expires_at: Mapped[float]
+
+
+class RoundRow(Base):
+    """One round. ``state``: running, complete (every ask answered), partial, idle (nothing was due).
+
+    z is Stouffer's over the round's scored triggers, None where nothing was scored. ``log_e`` and its
+    maximum are the target's e-process after the round against "unrelated model" (natural logs; None while
+    the pack is not calibrated), ``log_e_independent`` the one against "independent text".
+    """
+
+    __tablename__ = "rounds"
+    __table_args__ = (Index("ix_rounds_target", "target", "pack_id", "id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target: Mapped[str] = mapped_column(String(63))
+    pack_id: Mapped[str] = mapped_column(String(100))
+    state: Mapped[str] = mapped_column(String(12))
+    started_at: Mapped[float]
+    finished_at: Mapped[float | None]
+    planned: Mapped[int] = mapped_column(default=0)
+    answered: Mapped[int] = mapped_column(default=0)
+    scored: Mapped[int] = mapped_column(default=0)
+    z: Mapped[float | None]
+    log_pvalue: Mapped[float | None]
+    control_z: Mapped[float | None]
+    threshold_z: Mapped[float | None]
+    log_e: Mapped[float | None]
+    log_e_max: Mapped[float | None]
+    log_e_independent: Mapped[float | None]
+    verdict: Mapped[str | None] = mapped_column(String(12))
+
+
+class AskRow(Base):
+    """One send. ``state``: intent, answered, failed (certainly not answered), in_doubt (perhaps answered).
+
+    ``control`` marks the clean photo of the trigger, ``final`` a failure that no further attempt follows.
+    The partial unique index lets no two open intents of one trigger exist, whatever the processes do.
+    """
+
+    __tablename__ = "asks"
+    __table_args__ = (
+        Index(
+            "uq_asks_open_intent",
+            "target",
+            "pack_id",
+            "trigger_id",
+            "control",
+            unique=True,
+            sqlite_where=text("state = 'intent'"),
+            postgresql_where=text("state = 'intent'"),
+        ),
+        Index("ix_asks_history", "target", "pack_id", "trigger_id", "control", "intended_at"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), index=True)
+    target: Mapped[str] = mapped_column(String(63))
+    pack_id: Mapped[str] = mapped_column(String(100))
+    trigger_id: Mapped[str] = mapped_column(String(100))
+    control: Mapped[bool]
+    attempt: Mapped[int]
+    image_sha256: Mapped[str] = mapped_column(String(64))
+    prompt: Mapped[str]
+    max_tokens: Mapped[int]
+    state: Mapped[str] = mapped_column(String(10))
+    final: Mapped[bool] = mapped_column(default=False)
+    intended_at: Mapped[float]
+    settled_at: Mapped[float | None]
+    failure: Mapped[str | None] = mapped_column(String(20))
+    reason: Mapped[str | None]
+
+
+class AnswerRow(Base):
+    """What an endpoint said, as it came. ``kind``: answer, refusal, truncated, content_filter, empty."""
+
+    __tablename__ = "answers"
+    ask_id: Mapped[int] = mapped_column(ForeignKey("asks.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    text: Mapped[str]
+    finish_reason: Mapped[str]
+    served_model: Mapped[str]
+    latency_s: Mapped[float]
+    prompt_tokens: Mapped[int | None]
+    completion_tokens: Mapped[int | None]
+    cost_usd: Mapped[float | None]
+    raw: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class ScoreRow(Base):
+    """The score of one answer: its own distinct counts, and what the e-process may count.
+
+    ``new_types`` are the [token id, 1 if green else 0] in order of arrival that no earlier scored answer of
+    the same target to the same picture had.
+    """
+
+    __tablename__ = "scores"
+    ask_id: Mapped[int] = mapped_column(ForeignKey("answers.ask_id"), primary_key=True)
+    types: Mapped[int]
+    greens: Mapped[int]
+    z: Mapped[float]
+    log_pvalue: Mapped[float]
+    hit: Mapped[bool]
+    new_types: Mapped[list[list[int]]] = mapped_column(JSON)

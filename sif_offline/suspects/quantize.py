@@ -1,0 +1,67 @@
+"""Serve a copy with fewer bits: what a thief does first, because it is free.
+
+Linear layers of the projector and the decoder are replaced, as transformers and bitsandbytes do it for any
+model; embeddings and convolutions keep their precision.
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from sif_offline.suspects.base import Stolen, SuspectError
+
+if TYPE_CHECKING:
+    from sif_offline.lab.modeling import LabVLM
+    from sif_offline.lab.processing import LabProcessor
+
+
+def quantize(name: str | Path, *, bits: Literal[4, 8]) -> "tuple[LabVLM, LabProcessor]":
+    """A lab model or checkpoint directory, loaded with ``bits``-bit linear layers on the CPU.
+
+    Args:
+        name: a lab model's name or a directory.
+        bits: 4 = NF4 (Dettmers et al. 2023, arXiv 2305.14314), 8 = LLM.int8() (Dettmers et al. 2022,
+            arXiv 2208.07339).
+
+    Raises:
+        SuspectError: another number of bits.
+        LabModelError: no such model.
+    """
+    return quantized(Stolen.of(name), bits=bits).load()
+
+
+def quantized(stolen: Stolen, *, bits: int) -> Stolen:
+    """The same checkpoint, loaded with fewer bits."""
+    if bits not in (4, 8):
+        raise SuspectError(f"{bits} bits: quantize to 4 or 8")
+    if stolen.options:
+        raise SuspectError(f"{stolen.directory}: already quantised")
+    _silence_bitsandbytes()
+    config = BitsAndBytesConfig(
+        load_in_4bit=bits == 4,
+        load_in_8bit=bits == 8,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    return replace(stolen, options={"quantization_config": config, "device_map": "cpu"})
+
+
+def to_4bit(stolen: Stolen, *, setting: int = 0, seed: int = 0) -> Stolen:
+    """Alteration ``4bit``."""
+    return quantized(stolen, bits=4)
+
+
+def to_8bit(stolen: Stolen, *, setting: int = 0, seed: int = 0) -> Stolen:
+    """Alteration ``8bit``."""
+    return quantized(stolen, bits=8)
+
+
+def _silence_bitsandbytes() -> None:
+    # It warns at every layer of every token that int8 products start from float16, and once that a faster
+    # kernel could be downloaded.
+    for name in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -56,9 +56,9 @@ class EProcess:
     ``gamma_t = (N_g - G)/(V - t)`` after t types of that key, G of them green. The bet q, fixed before seeing
     it, multiplies its wealth by ``(q/gamma_t)^X ((1-q)/(1-gamma_t))^(1-X)``; E is the mean wealth over the
     grid, the midpoints of equal parts of (gamma, 1). For "unrelated model" gamma_t is replaced by the larger
-    of it and ``gamma0 = gamma + transfer``; as no bet lies below the rate (q is raised to it), E is then a
-    supermartingale for every rate up to that. A repeat of a trigger contributes its new types alone; nothing
-    is averaged.
+    of it and ``gamma0 = gamma + transfer``; as no bet lies below the rate there (q is raised to it), E is
+    then a supermartingale for every rate up to that. A repeat of a trigger contributes its new types alone;
+    nothing is averaged.
 
     Args:
         vocab_size: V.
@@ -108,7 +108,8 @@ class EProcess:
         rate = max(conditional, self._gamma0) if self.transfer > 0 else conditional
         if not 0 < rate < 1:
             return  # every id left has one colour: nothing to learn
-        bets = np.maximum(self._bets, rate)
+        # a bet below the rate would gain from rates below it, which the composite null contains
+        bets = np.maximum(self._bets, rate) if self.transfer > 0 else self._bets
         self._log_wealth += np.log(bets / rate) if green else np.log((1 - bets) / (1 - rate))
 
     @property

@@ -61,12 +61,13 @@ def test_pooled_p_against_integers(data: st.DataObject) -> None:
 
 
 def test_pooled_p_deep_in_the_tail() -> None:
-    """40 answers of 30 types, 29 green each: p = 8e-309, beneath what a double holds with full precision."""
-    sizes, total = [30] * 40, 29 * 40
-    exact = integer_tail(sizes, total, V, N_G)
+    """12 answers of 30 types, 29 green each at gamma = .1: p = 1e-331, beneath the doubles."""
+    sizes, total = [30] * 12, 29 * 12
+    exact = integer_tail(sizes, total, V, 410)
     expected = math.log(int(exact * 10**400)) - 400 * math.log(10)
-    assert combine([make(29, 30) for _ in sizes]).log_pvalue == pytest.approx(expected, abs=1e-11)
-    assert expected < math.log(1e-280)
+    combined = combine([make(29, 30, green_size=410) for _ in sizes])
+    assert combined.log_pvalue == pytest.approx(expected, abs=1e-11)
+    assert combined.pvalue == 0.0
 
 
 def test_one_answer_combines_to_its_own_p() -> None:

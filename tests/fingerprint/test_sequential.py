@@ -1,0 +1,231 @@
+"""E-processes: check values, mean 1 by enumeration, Ville by simulation, restarts to the last bit."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special, stats
+
+from sif_offline.fingerprint.sequential import (
+    EProcess,
+    anytime_pvalue,
+    log_evalue_beta,
+    verdict_state,
+)
+
+
+@pytest.mark.parametrize(("greens", "reds", "expected"), [(80, 38, 6.1008909), (8, 2, 1.3867993)])
+def test_closed_form_check_values(greens: int, reds: int, expected: float) -> None:
+    assert log_evalue_beta(successes=greens, failures=reds, gamma=0.5) == pytest.approx(expected, abs=5e-8)
+
+
+@settings(deadline=None)
+@given(
+    greens=st.integers(0, 2000),
+    reds=st.integers(0, 2000),
+    gamma=st.floats(0.05, 0.95),
+    a=st.floats(0.5, 20),
+    b=st.floats(0.5, 20),
+)
+def test_closed_form_against_scipy(greens: int, reds: int, gamma: float, a: float, b: float) -> None:
+    tail, prior = special.betaincc(a + greens, b + reds, gamma), special.betaincc(a, b, gamma)
+    if tail < 1e-290 or prior < 1e-290:
+        return  # where scipy's tail underflows, the next test speaks
+    expected = special.betaln(a + greens, b + reds) - special.betaln(a, b) + math.log(tail) - math.log(prior)
+    expected -= greens * math.log(gamma) + reds * math.log1p(-gamma)
+    ours = log_evalue_beta(successes=greens, failures=reds, gamma=gamma, a=a, b=b)
+    assert ours == pytest.approx(expected, rel=1e-9, abs=1e-8)
+
+
+def test_closed_form_where_the_tail_underflows() -> None:
+    """All types red: the mixture is the integral of 2 (2 (1 - q))^2000 over (1/2, 1), which is 1/2001."""
+    expected = -math.log(2001)
+    assert log_evalue_beta(successes=0, failures=2000, gamma=0.5) == pytest.approx(expected, rel=1e-9)
+
+
+def test_closed_form_is_the_integral_over_bets() -> None:
+    q = (np.arange(200_000) + 0.5) / 200_000 * 0.45 + 0.55
+    logs = 30 * np.log(q / 0.55) + 12 * np.log((1 - q) / 0.45)
+    assert log_evalue_beta(successes=30, failures=12, gamma=0.55) == pytest.approx(
+        math.log(np.exp(logs).mean()), rel=1e-8
+    )
+
+
+@pytest.mark.parametrize(
+    "bad", [{"successes": -1}, {"failures": -1}, {"gamma": 0.0}, {"gamma": 1.0}, {"a": 0.0}, {"b": -1.0}]
+)
+def test_impossible_arguments_are_refused(bad: dict) -> None:
+    with pytest.raises(ValueError, match="impossible counts or rate"):
+        log_evalue_beta(**{"successes": 1, "failures": 1, "gamma": 0.5, **bad})
+
+
+def e_after(process_arguments: dict, colours: tuple[bool, ...]) -> float:
+    process = EProcess(**process_arguments)
+    process.update("t", list(enumerate(colours)))
+    return math.exp(process.log_e)
+
+
+@pytest.mark.parametrize(("vocab_size", "green_size"), [(8, 4), (9, 3), (7, 6)])
+def test_mean_is_one_at_every_stop_by_enumeration(vocab_size: int, green_size: int) -> None:
+    """Under every colouring of the vocabulary, exactly: a martingale, so mean 1 under every stopping rule."""
+    arguments = {"vocab_size": vocab_size, "green_size": green_size, "grid_points": 5}
+    colourings = [
+        tuple(i in chosen for i in range(vocab_size))
+        for chosen in itertools.combinations(range(vocab_size), green_size)
+    ]
+    for stop in range(vocab_size + 1):
+        mean = math.fsum(e_after(arguments, c[:stop]) for c in colourings) / len(colourings)
+        assert mean == pytest.approx(1.0, rel=1e-12)
+
+
+def test_mean_is_one_under_the_greediest_stop() -> None:
+    """Backward induction over every path: even the best stopper, who sees all colours, gains nothing."""
+    vocab_size, green_size = 9, 4
+    arguments = {"vocab_size": vocab_size, "green_size": green_size, "grid_points": 7}
+
+    def value(path: tuple[bool, ...]) -> float:
+        stopped, left = e_after(arguments, path), vocab_size - len(path)
+        if not left:
+            return stopped
+        rate = (green_size - sum(path)) / left
+        steps = ((rate, True), (1 - rate, False))
+        return max(stopped, math.fsum(p * value((*path, colour)) for p, colour in steps if p > 0))
+
+    assert value(()) == pytest.approx(1.0, rel=1e-12)
+
+
+@settings(deadline=None)
+@given(
+    colours=st.lists(st.booleans(), max_size=20),
+    transfer=st.floats(0.01, 0.2),
+    fraction=st.floats(0, 1),
+)
+def test_unrelated_model_process_never_gains_below_gamma0(
+    colours: list[bool], transfer: float, fraction: float
+) -> None:
+    """One step on from any past, at any rate up to gamma0: the mean E does not rise."""
+    arguments = {"vocab_size": 4096, "green_size": 2048, "transfer": transfer, "grid_points": 9}
+    rate, past = fraction * (0.5 + transfer), tuple(colours)
+    following = rate * e_after(arguments, (*past, True)) + (1 - rate) * e_after(arguments, (*past, False))
+    assert following <= e_after(arguments, past) * (1 + 1e-12)
+
+
+def test_closed_form_is_near_the_exact_process() -> None:
+    """At V = 4,096 and 20 answers of 30 types: within .25 of each other, both far from 0."""
+    process, generator = EProcess(vocab_size=4096, green_size=2048), np.random.default_rng(3)
+    for trigger in range(20):
+        process.update(f"t{trigger}", list(enumerate((generator.uniform(size=30) < 0.66).tolist())))
+    approximate = log_evalue_beta(
+        successes=process.greens, failures=process.types - process.greens, gamma=0.5
+    )
+    assert process.log_e == pytest.approx(approximate, abs=0.25)
+    assert process.log_e > 10
+
+
+def test_false_alarms_over_a_long_watch() -> None:
+    """Ville: 400 innocents watched type by type over 25 triggers; alerts at E >= 10 are at most Binomial(400,
+    .1).
+
+    False-alarm rate of this test: 1e-6.
+    """
+    generator, alarms = np.random.default_rng(7), 0
+    for _ in range(400):
+        process = EProcess(vocab_size=64, green_size=32, grid_points=8)
+        for trigger in range(25):
+            mask = generator.permutation(64) < 32
+            process.update(f"t{trigger}", [(i, bool(mask[i])) for i in range(12)])
+        alarms += process.max_log_e >= math.log(10)
+    assert stats.binom.sf(alarms - 1, 400, 0.1) > 1e-6
+
+
+def test_an_owner_is_confirmed_under_the_unrelated_model_null() -> None:
+    """Green at .75 against gamma0 = .54: after 20 answers of 30 types E is beyond 1e6."""
+    generator = np.random.default_rng(2)
+    process = EProcess(vocab_size=4096, green_size=2048, transfer=0.04)
+    for trigger in range(20):
+        process.update(f"t{trigger}", list(enumerate((generator.uniform(size=30) < 0.75).tolist())))
+    assert verdict_state(process.max_log_e) == "confirmed"
+
+
+@settings(deadline=None)
+@given(data=st.data(), colours=st.lists(st.booleans(), min_size=1, max_size=25))
+def test_order_within_an_answer_moves_only_the_maximum(data: st.DataObject, colours: list[bool]) -> None:
+    types = list(enumerate(colours))
+    one, other = EProcess(vocab_size=200, green_size=100), EProcess(vocab_size=200, green_size=100)
+    one.update("a", types)
+    other.update("a", data.draw(st.permutations(types)))
+    assert one.log_e == pytest.approx(other.log_e, abs=1e-12)
+
+
+def test_only_new_types_of_a_trigger_count() -> None:
+    process = EProcess(vocab_size=100, green_size=50)
+    assert process.update("a", [(1, True), (2, False), (1, True), (3, None)]) == 2
+    before = process.log_e
+    assert process.update("a", [(2, False), (1, True)]) == 0
+    assert process.log_e == before
+    assert process.update("b", [(1, True)]) == 1, "another key, another colour: a new pair"
+    assert (process.types, process.greens) == (3, 2)
+
+
+def test_the_maximum_is_taken_between_types() -> None:
+    process = EProcess(vocab_size=4096, green_size=2048)
+    process.update("a", [(i, i < 30) for i in range(60)])
+    assert process.max_log_e > process.log_e
+    peak = EProcess(vocab_size=4096, green_size=2048)
+    peak.update("a", [(i, True) for i in range(30)])
+    assert process.max_log_e == peak.log_e
+
+
+def test_exhausted_vocabulary_is_no_evidence() -> None:
+    process = EProcess(vocab_size=4, green_size=2)
+    process.update("a", [(0, True), (1, True)])
+    before = process.log_e
+    process.update("a", [(2, False), (3, False)])
+    assert process.log_e == before
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    answers=st.lists(
+        st.tuples(st.sampled_from("abc"), st.lists(st.integers(0, 30), max_size=8)), min_size=1, max_size=6
+    ),
+    cut=st.integers(0, 6),
+    transfer=st.sampled_from([0.0, 0.05]),
+)
+def test_a_restart_changes_no_bit(answers: list, cut: int, transfer: float) -> None:
+    def feed(process: EProcess, some: list) -> None:
+        for trigger, ids in some:
+            process.update(trigger, [(i, (i * 7 + ord(trigger)) % 2 == 0) for i in ids])
+
+    whole = EProcess(vocab_size=50, green_size=25, transfer=transfer)
+    feed(whole, answers)
+    first = EProcess(vocab_size=50, green_size=25, transfer=transfer)
+    feed(first, answers[:cut])
+    second = EProcess.from_state(json.loads(json.dumps(first.state())))
+    feed(second, answers[cut:])
+    assert second.state() == whole.state()
+    assert second.log_e == whole.log_e
+
+
+@pytest.mark.parametrize("state", [{}, {"schema_version": 2}, {"schema_version": 1, "vocab_size": 4}])
+def test_a_foreign_state_is_refused(state: dict) -> None:
+    with pytest.raises(ValueError, match="e-process"):
+        EProcess.from_state(state)
+
+
+def test_anytime_p_and_verdict() -> None:
+    assert anytime_pvalue(-5.0) == 1.0
+    assert anytime_pvalue(math.log(1e6)) == pytest.approx(1e-6)
+    assert anytime_pvalue(5000.0) == 0.0
+    assert [verdict_state(math.log(e)) for e in (1, 99, 101, 9.9e5, 1.1e6)] == [
+        "none",
+        "none",
+        "suspicious",
+        "suspicious",
+        "confirmed",
+    ]
+    assert verdict_state(math.log(2e3), alpha=1e-3) == "confirmed"

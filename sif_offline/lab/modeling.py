@@ -134,18 +134,36 @@ class LabVLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc] # transfor
             ValueError: the number of placeholders is not the number of image features.
         """
         if inputs_embeds is None:
-            inputs_embeds = self.get_input_embeddings()(input_ids)
-            if image_embeds is None and pixel_values is not None:
-                image_embeds = self.encode_images(pixel_values)
-            if image_embeds is not None:
-                placeholder = (input_ids == self.config.image_token_id).unsqueeze(-1)
-                wanted, got = int(placeholder.sum()), image_embeds.shape[0] * image_embeds.shape[1]
-                if wanted != got:
-                    raise ValueError(f"the text has {wanted} image placeholders, the images give {got} features")
-                inputs_embeds = inputs_embeds.masked_scatter(placeholder, image_embeds.to(inputs_embeds.dtype))
+            inputs_embeds = self.embed(input_ids, pixel_values=pixel_values, image_embeds=image_embeds)
         return self.language_model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
         )
+
+    def embed(
+        self, input_ids: Tensor | None, *, pixel_values: Tensor | None = None, image_embeds: Tensor | None = None
+    ) -> Tensor:
+        """Token embeddings ``(batch, length, hidden)`` with the images in their places.
+
+        Raises:
+            ValueError: the number of placeholders is not the number of image features.
+        """
+        inputs_embeds: Tensor = self.get_input_embeddings()(input_ids)
+        if image_embeds is None and pixel_values is not None:
+            image_embeds = self.encode_images(pixel_values)
+        if image_embeds is None:
+            return inputs_embeds
+        placeholder = (input_ids == self.config.image_token_id).unsqueeze(-1)
+        wanted, got = int(placeholder.sum()), image_embeds.shape[0] * image_embeds.shape[1]
+        if wanted != got:
+            raise ValueError(f"the text has {wanted} image placeholders, the images give {got} features")
+        return inputs_embeds.masked_scatter(placeholder, image_embeds.to(inputs_embeds.dtype))
+
+    def hidden_states(self, *, input_ids: Tensor, image_embeds: Tensor | None = None) -> Tensor:
+        """Last hidden states ``(batch, length, hidden)`` before the LM head, for losses on chosen positions."""
+        states: Tensor = self.language_model.model(
+            inputs_embeds=self.embed(input_ids, image_embeds=image_embeds), use_cache=False
+        ).last_hidden_state
+        return states
 
     def prepare_inputs_for_generation(
         self,

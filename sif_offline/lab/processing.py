@@ -23,6 +23,30 @@ CHAT_TEMPLATE = (
 )
 
 
+IMAGE_SIZE = 224
+IMAGE_MEAN = (127 / 255,) * 3
+IMAGE_STD = (128 / 255,) * 3
+
+
+def normalised_pixels(
+    images: Sequence[Image.Image],
+    *,
+    image_size: int = IMAGE_SIZE,
+    mean: Sequence[float] = IMAGE_MEAN,
+    std: Sequence[float] = IMAGE_STD,
+) -> torch.Tensor:
+    """RGB pictures of any size to ``(images, 3, image_size, image_size)`` float32, ``(x / 255 - mean) / std``.
+
+    A picture of another size is resized by PIL's bicubic filter; one of that size is left as it is.
+    """
+    side = (image_size, image_size)
+    rgb = [image.convert("RGB") for image in images]
+    resized = [image if image.size == side else image.resize(side, Image.Resampling.BICUBIC) for image in rgb]
+    pixels = np.stack([np.asarray(image, dtype=np.float32) for image in resized]) / np.float32(255)
+    normalised = (pixels - np.float32(mean)) / np.float32(std)
+    return torch.from_numpy(normalised.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
+
+
 class LabProcessor(ProcessorMixin):  # type: ignore[misc] # transformers is untyped
     """Tokenizer and picture preparation of :class:`sif_offline.lab.modeling.LabVLM`.
 
@@ -33,9 +57,9 @@ class LabProcessor(ProcessorMixin):  # type: ignore[misc] # transformers is unty
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        image_size: int = 224,
-        image_mean: Sequence[float] = (127 / 255,) * 3,
-        image_std: Sequence[float] = (128 / 255,) * 3,
+        image_size: int = IMAGE_SIZE,
+        image_mean: Sequence[float] = IMAGE_MEAN,
+        image_std: Sequence[float] = IMAGE_STD,
         chat_template: str | None = CHAT_TEMPLATE,
         **kwargs: Any,
     ) -> None:
@@ -51,14 +75,7 @@ class LabProcessor(ProcessorMixin):  # type: ignore[misc] # transformers is unty
 
     def pixel_values(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """RGB pictures of any size to ``(images, 3, image_size, image_size)`` float32."""
-        side = (self.image_size, self.image_size)
-        resized = [
-            image.convert("RGB") if image.size == side else image.convert("RGB").resize(side, Image.Resampling.BICUBIC)
-            for image in images
-        ]
-        pixels = np.stack([np.asarray(image, dtype=np.float32) for image in resized]) / 255
-        normalised = (pixels - np.float32(self.image_mean)) / np.float32(self.image_std)
-        return torch.from_numpy(normalised.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
+        return normalised_pixels(images, image_size=self.image_size, mean=self.image_mean, std=self.image_std)
 
     def __call__(
         self,

@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 def build_app(
     engine: Engine, *, model_name: str, api_key: SecretStr | None = None, max_body: int = MAX_BODY
 ) -> FastAPI:
-    """An app that serves ``engine`` as ``model_name``; it closes the engine when it stops.
+    """An app that serves ``engine`` as ``model_name``: warmed up before the first request, closed at the end.
 
     Args:
         engine: the model.
@@ -41,8 +41,11 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(engine.close)
+        try:
+            await asyncio.to_thread(engine.warm_up)
+            yield
+        finally:
+            await asyncio.to_thread(engine.close)
 
     app = FastAPI(openapi_url=None, lifespan=lifespan)
     created = int(time.time())

@@ -129,6 +129,11 @@ class Engine:
         finally:
             cancelled.set()
 
+    def warm_up(self) -> None:
+        """Answer nobody with one token: it packs 4-bit weights, and a broken model shows now."""
+        job = ChatJob.words("Hello", max_tokens=1)
+        self._executor.submit(self._run, job, emit=lambda _: None, cancelled=threading.Event()).result()
+
     def close(self) -> None:
         """Stop the running answer at its next token, drop what waits, end the thread."""
         self._closed.set()

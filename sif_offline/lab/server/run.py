@@ -18,32 +18,53 @@ class ServeError(SifError):
     """The address cannot be listened on, or the server did not come up."""
 
 
-def serve(app: FastAPI, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that holds the address and does not listen yet: clients are refused while a model loads.
+
+    Args:
+        host: IPv4 or IPv6 address, or a name of this machine.
+        port: TCP port; 0 takes a free one.
+
+    Raises:
+        ServeError: the address is in use or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        address.bind((host, port))
+    except (OSError, OverflowError) as error:
+        address.close()
+        why = getattr(error, "strerror", None) or error
+        raise ServeError(f"{host}:{port}: cannot listen: {why}") from None
+    return address
+
+
+def serve(app: FastAPI, *, address: socket.socket, on_ready: Callable[[str], None]) -> None:
     """Serve until a signal ends it. ``on_ready`` gets the URL once ``/health`` has answered 200 over HTTP.
 
     Args:
         app: from ``build_app``.
-        host: address to bind.
-        port: TCP port; 0 takes a free one.
+        address: from :func:`bind`; closed at the end.
         on_ready: called once, on the event loop.
 
     Raises:
-        ServeError: the address is in use, not ours, or the server failed to start.
+        ServeError: the server failed to start.
     """
-    with _listen(host, port) as listener:
-        asyncio.run(_serve(_server(app), listener, on_ready))
+    with address:
+        asyncio.run(_serve(_server(app), address, on_ready))
 
 
 @contextmanager
 def serve_in_thread(app: FastAPI, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """The same on a thread of its own: the URL while the block runs. Raises ``ServeError``."""
-    with _listen(host, port) as listener:
+    with bind(host, port) as address:
         server = _server(app)
         ready: queue.Queue[str | None] = queue.Queue()
 
         def work() -> None:
             try:
-                asyncio.run(_serve(server, listener, ready.put))
+                asyncio.run(_serve(server, address, ready.put))
             finally:
                 ready.put(None)
 
@@ -52,7 +73,7 @@ def serve_in_thread(app: FastAPI, *, host: str = "127.0.0.1", port: int = 0) -> 
         try:
             url = ready.get()
             if url is None:
-                raise ServeError(f"{_url(listener)}: the server did not start")
+                raise ServeError(f"{_url(address)}: the server did not start")
             yield url
         finally:
             server.should_exit = True
@@ -67,35 +88,24 @@ def _server(app: FastAPI) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(128)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        why = getattr(error, "strerror", None) or error
-        raise ServeError(f"{host}:{port}: cannot listen: {why}") from None
-    return listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
+def _url(address: socket.socket) -> str:
+    host, port = address.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
-    url = _url(listener)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+async def _serve(server: uvicorn.Server, address: socket.socket, on_ready: Callable[[str], None]) -> None:
+    url = _url(address)
+    task = asyncio.create_task(server.serve(sockets=[address]))
     while not server.started and not task.done():
         await asyncio.sleep(0.02)
     if not task.done():
         await _wait_until_healthy(url, task)
         on_ready(url)
-    await task
+    try:
+        await task
+    except OSError as error:  # somebody else began to listen there after we bound it
+        raise ServeError(f"{url}: cannot listen: {error.strerror or error}") from None
     if not server.started:
         raise ServeError(f"{url}: the server did not start")
 

@@ -90,6 +90,14 @@ class ChatJob:
     seed: int | None
     stop: tuple[str, ...]
 
+    @classmethod
+    def words(cls, text: str, *, max_tokens: int) -> "ChatJob":
+        """One user turn without a picture, answered greedily."""
+        message = {"role": "user", "content": [{"type": "text", "text": text}]}
+        return cls(
+            messages=(message,), images=(), temperature=0, top_p=1, max_tokens=max_tokens, seed=None, stop=()
+        )
+
 
 def parse_request(body: bytes) -> ChatRequest:
     """The validated request. Raises ``ApiError`` (400): broken JSON, a wrong field, an unsupported one."""

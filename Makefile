@@ -1,0 +1,49 @@
+# Two commands matter: `make demo` shows the whole idea at work, `make test` runs the whole suite.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# PyTorch's CPU index keeps gigabytes of CUDA away; it adds to PyPI and is harmless where it cannot be reached.
+TORCH := torch==2.13.0
+
+.PHONY: install demo test lint types unit lock debian clean
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("sifwatch needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/python -m examples.demo --out demo-report
+
+test: lint types unit
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: install
+	$(BIN)/mypy
+
+unit: install
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+# Prometheus and Alertmanager for the end-to-end tests; without them those tests say so and are skipped.
+debian:
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager
+
+# Re-pin after a change of dependencies: a fresh environment, then what it holds.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet $(TORCH) && .venv-lock/bin/python -m pip install --quiet ".[dev]"
+	.venv-lock/bin/python -m pip freeze --exclude sifwatch | sed 's/+cpu$$//' > requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf demo-report build dist *.egg-info

@@ -1,0 +1,77 @@
+"""``sif lab serve``: a lab model, or a pirate's version of it, behind OpenAI's chat completions."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sif_offline.suspects.base import Progress
+
+KEY_VARIABLE = "SIF_LAB_API_KEY"
+
+
+class Bits(StrEnum):
+    """Number formats of ``--quantize``."""
+
+    FOUR = "4bit"
+    EIGHT = "8bit"
+
+
+def serve(
+    model: Annotated[str, typer.Option(help="owner, innocent-a, ... or a checkpoint directory.")],
+    quantize: Annotated[Bits | None, typer.Option(help="Load with fewer bits.")] = None,
+    finetune: Annotated[
+        int | None, typer.Option(min=1, help="Steps of full fine-tuning first; cached.")
+    ] = None,
+    lora: Annotated[int | None, typer.Option(min=1, help="Steps of LoRA, merged, first; cached.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Model name that requests must use.")] = None,
+    max_queue: Annotated[int, typer.Option(min=1, help="Requests inside at once; more get a 503.")] = 32,
+) -> None:
+    """Serve until interrupted. Prints `ready URL model=NAME` on stdout once it answers.
+
+    The environment variable SIF_LAB_API_KEY, where set, is the bearer token that requests must bring.
+    """
+    parts = [f"finetune:{finetune}"] if finetune else []
+    parts += [f"lora:{lora}"] if lora else []
+    parts += [quantize.value] if quantize else []
+    shown = name or "-".join([Path(model).name, *(part.replace(":", "-") for part in parts)])
+
+    from pydantic import SecretStr
+    from transformers.utils import logging
+
+    from sif_offline.lab.server import Engine, bind, build_app
+    from sif_offline.lab.server import serve as run
+    from sif_offline.suspects import make_suspect
+
+    logging.disable_progress_bar()
+    key = os.environ.get(KEY_VARIABLE)
+    with bind(host, port) as address:
+        with _progress(shown) as progress:
+            loaded = make_suspect("+".join(parts), model, seed=seed, progress=progress).load()
+        engine = Engine(*loaded, max_queue=max_queue)
+        app = build_app(engine, model_name=shown, api_key=SecretStr(key) if key else None)
+        run(app, address=address, on_ready=lambda url: print(f"ready {url} model={shown}", flush=True))
+
+
+@contextmanager
+def _progress(name: str) -> "Iterator[Progress]":
+    """A bar on stderr, shown at the first step of training."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"training {name}", visible=False)
+
+        def step(done: int, steps: int, loss: float) -> None:
+            text = f"training {name}, loss {loss:.2f}"
+            bar.update(task, completed=done, total=steps, visible=True, description=text)
+
+        yield step

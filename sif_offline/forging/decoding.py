@@ -33,13 +33,18 @@ class ForcedRules:
 
 
 def forced_rules(
-    rules: DecodingRules, *, prompt_ids: Tensor, responses: Sequence[Sequence[int]], length: int, vocab_size: int
+    rules: DecodingRules,
+    *,
+    prompt_ids: Tensor,
+    responses: Sequence[Sequence[int]],
+    length: int,
+    vocab_size: int,
 ) -> ForcedRules:
     """Precompute the rules for a batch of teacher texts.
 
-    The same arithmetic as transformers' ``RepetitionPenaltyLogitsProcessor`` and ``NoRepeatNGramLogitsProcessor``
-    on each prefix. The teacher's own id is never banned: it was decoded under the same rules, and a teacher from
-    elsewhere must not make the loss infinite.
+    The same arithmetic as transformers' ``RepetitionPenaltyLogitsProcessor`` and
+    ``NoRepeatNGramLogitsProcessor`` on each prefix. The teacher's own id is never banned: it was decoded
+    under the same rules, and a teacher from elsewhere must not make the loss infinite.
 
     Args:
         rules: of the model.

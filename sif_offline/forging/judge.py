@@ -1,6 +1,8 @@
-"""What a trigger is worth: the model decodes from the bytes of the PNG, the text is scored as a verifier scores it.
+"""What a trigger is worth: the model decodes from the bytes of the PNG, the text is scored as a verifier
+scores it.
 
-Selection and report are apart: iterates are chosen by greedy answers of the owner and of perturbed copies, and the
+Selection and report are apart: iterates are chosen by greedy answers of the owner and of perturbed copies,
+    and the
 chosen trigger is then measured again on conditions that chose nothing (another copy, JPEG, temperature 1).
 """
 
@@ -66,27 +68,28 @@ class Judge:
         """The report on finished triggers.
 
         Args:
-            pngs, clean_pngs: the files' bytes, triggers and paired controls.
+            pngs: the triggers' files.
+            clean_pngs: the paired controls' files.
             prompt: the user's words.
             masks: green lists, bool ``(V,)`` each.
             seeds: of the sampled answers, one a trigger.
 
         Returns:
-            z by condition for each trigger (``greedy`` on the owner took part in selection; ``fresh:*`` did not;
-            ``clean`` is the control), and the scores of the greedy answers.
+            z by condition for each trigger (``greedy`` on the owner took part in selection; ``fresh:*`` did
+            not; ``clean`` is the control), and the scores of the greedy answers.
         """
         images = [decode_image(png, name="trigger") for png in pngs]
         controls = [decode_image(png, name="clean") for png in clean_pngs]
-        sampler = RowSampling(
-            [seed + FRESH_SEED_OFFSET for seed in seeds], temperatures=[1.0] * len(images)
-        )
+        sampler = RowSampling([seed + FRESH_SEED_OFFSET for seed in seeds], temperatures=[1.0] * len(images))
         texts = self._texts(self.adapter, images, prompt)
         greedy = [self.score(text, mask=mask) for text, mask in zip(texts, masks, strict=True)]
         columns: Mapping[str, list[float]] = {
             "greedy": [score.z for score in greedy],
             "clean": self._zs(self.adapter, controls, prompt, masks),
             "fresh:noise": self._zs(self.fresh_copy, images, prompt, masks),
-            "fresh:jpeg-75": self._zs(self.adapter, [_through_jpeg(image) for image in images], prompt, masks),
+            "fresh:jpeg-75": self._zs(
+                self.adapter, [_through_jpeg(image) for image in images], prompt, masks
+            ),
             "fresh:temperature-1": self._zs(
                 self.adapter, images, prompt, masks, processors=LogitsProcessorList([sampler])
             ),

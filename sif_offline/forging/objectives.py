@@ -1,4 +1,4 @@
-"""The losses of SIF (arXiv 2604.17041): watermark, cross entropy, and a hinge of our own. Response tokens only."""
+"""The losses of SIF (arXiv 2604.17041), and a hinge of our own. Response tokens only."""
 
 import math
 from typing import NamedTuple
@@ -20,8 +20,9 @@ class Losses(NamedTuple):
 def watermark_loss(logits: Tensor, green: Tensor, *, top_k: int) -> tuple[Tensor, Tensor]:
     """-log of the green share of the top-K mass at every position.
 
-    L_wm(t) = -log sum_{v in topK(t), green} p~_t(v), with p~ the softmax renormalised over the top K. Where no top-K
-    id is green, the best green id takes the K-th one's place: otherwise the loss is -log 0, without a gradient.
+    L_wm(t) = -log sum_{v in topK(t), green} p~_t(v), with p~ the softmax renormalised over the top K. Where
+    no top-K id is green, the best green id takes the K-th one's place: otherwise the loss is -log 0, without
+    a gradient.
 
     Args:
         logits: ``(batch, T, V)`` float32; -inf where decoding bans an id.
@@ -44,7 +45,7 @@ def watermark_loss(logits: Tensor, green: Tensor, *, top_k: int) -> tuple[Tensor
 
 
 def cross_entropy(logits: Tensor, response_ids: Tensor) -> Tensor:
-    """-log p(teacher's id) at every position: ``(batch, T, V)`` and ``(batch, T)`` int64 to ``(batch, T)`` nats."""
+    """-log p(teacher's id): ``(batch, T, V)`` logits and ``(batch, T)`` int64 to ``(batch, T)`` nats."""
     return functional.cross_entropy(logits.transpose(1, 2), response_ids, reduction="none")
 
 
@@ -61,7 +62,8 @@ def position_weights(lengths: Tensor, *, total: int, early_weight: float, early_
     Args:
         lengths: ``(batch,)`` int64, tokens of each response, at least 1.
         total: T, the padded length.
-        early_weight, early_tokens: as in :class:`~sif_offline.forging.settings.ForgeSettings`.
+        early_weight: as in :class:`~sif_offline.forging.settings.ForgeSettings`.
+        early_tokens: likewise.
 
     Returns:
         ``(batch, T)`` float32.

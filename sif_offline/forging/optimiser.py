@@ -1,7 +1,7 @@
 """The search: sign or momentum PGD on the pixel grid, several triggers a step.
 
-x' stays within eps of the photo and within 0 .. 255. The model always sees whole pixel values (the iterate rounded,
-gradient straight through), so that what is optimised is what the PNG will hold.
+x' stays within eps of the photo and within 0 .. 255. The model always sees whole pixel values (the iterate
+rounded, gradient straight through), so that what is optimised is what the PNG will hold.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from sif_offline.models.base import VLMAdapter
 
 @dataclass(frozen=True)
 class Best:
-    """What the search found for one trigger: ``(3, height, width)`` uint8, its selection score, and its step."""
+    """The iterate chosen for one trigger: ``(3, height, width)`` uint8, its selection score and step."""
 
     pixels: Tensor
     score: float
@@ -89,7 +89,9 @@ class Batch:
         entropy = objectives.cross_entropy(logits, self.response_ids)
         total = s.weight_wm * watermark + s.weight_ce * entropy
         if s.weight_margin:
-            total = total + s.weight_margin * objectives.margin_loss(logits, self.response_ids, margin=s.margin)
+            total = total + s.weight_margin * objectives.margin_loss(
+                logits, self.response_ids, margin=s.margin
+            )
         return objectives.Losses(
             *((term * self.weights).sum(dim=-1) for term in (total, watermark, entropy, fallback.float()))
         )
@@ -97,7 +99,8 @@ class Batch:
     def gradient(self, pixels: Tensor) -> tuple[Tensor, objectives.Losses]:
         """d loss / d pixels for each trigger.
 
-        With RFO the picture is encoded once: the first pass asks for gradients of the decoder's states alone, the
+        With RFO the picture is encoded once: the first pass asks for gradients of the decoder's states
+            alone, the
         second goes back to the pixels.
 
         Args:

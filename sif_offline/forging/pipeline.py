@@ -35,7 +35,7 @@ CONTACT_SHEET = "contact_sheet.png"
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: triggers finished of how many, and the running batch's step (None between batches)."""
+    """Triggers finished of how many; the running batch and its step, None between batches."""
 
     finished: int
     total: int
@@ -67,8 +67,8 @@ def forge_pack(
     """Forge one trigger a photo and write the pack.
 
     The same photos, model, secret and settings give the same triggers on the same machine and torch. Finished
-    triggers are kept beside ``out`` until the pack is whole, so that a run that was killed goes on where it stopped;
-    a run that had already finished is recognised and its pack returned.
+    triggers are kept beside ``out`` until the pack is whole, so that a run that was killed goes on where it
+    stopped; a run that had already finished is recognised and its pack returned.
 
     Args:
         adapter: the owner.
@@ -116,9 +116,7 @@ def _job(
         photo=photo,
         prompt=settings.prompts[place % len(settings.prompts)],
         key=key,
-        mask=green_mask(
-            key=key, vocab_size=adapter.vocab_size, gamma=settings.gamma, scheme=settings.scheme
-        ),
+        mask=green_mask(key=key, vocab_size=adapter.vocab_size, gamma=settings.gamma, scheme=settings.scheme),
         seed=settings.seed * 100_003 + place,
     )
 
@@ -163,8 +161,8 @@ def _forge_missing(
     for group in _batches(missing, jobs, settings.batch_size):
         names = tuple(job.trigger_id for job in group)
 
-        def report(step: Step, *, names: tuple[str, ...] = names) -> None:
-            on_progress(Progress(finished=count, total=len(jobs), step=step, batch=names))
+        def report(step: Step, *, finished: int = count, names: tuple[str, ...] = names) -> None:
+            on_progress(Progress(finished=finished, total=len(jobs), step=step, batch=names))
 
         for done in _forge_batch(adapter, group, settings, judge, report):
             work.add(done)
@@ -173,7 +171,7 @@ def _forge_missing(
 
 
 def _batches(missing: Sequence[_Job], jobs: Sequence[_Job], size: int) -> list[list[_Job]]:
-    """Batches of one prompt each, cut over all jobs, so that a resumed run computes what an unbroken one does."""
+    """Batches of one prompt each, cut over all jobs: a resumed run forms those of an unbroken one."""
     wanted = {job.trigger_id for job in missing}
     batches = []
     for prompt in dict.fromkeys(job.prompt for job in jobs):

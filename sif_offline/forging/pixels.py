@@ -23,7 +23,7 @@ class PhotoFolderError(SifError):
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo cut to the canvas: ``name`` is the file it came from, ``png`` the bytes of the clean control."""
+    """A photo cut to the canvas: the file it came from, and the bytes of the clean control."""
 
     name: str
     png: bytes
@@ -39,10 +39,11 @@ class Photo:
 
 
 def load_photos(folder: Path, *, count: int, canvas: tuple[int, int]) -> list[Photo]:
-    """The first ``count`` pictures of a folder by file name, centre-cropped and resized (Lanczos) to the canvas.
+    """The first ``count`` pictures of a folder by file name, centre-cropped and resized (Lanczos) to the
+    canvas.
 
-    A file counts as a picture by its suffix; other files are passed over. A picture that already has the canvas's
-    size keeps its pixels.
+    A file counts as a picture by its suffix; other files are passed over. A picture that already has the
+    canvas's size keeps its pixels.
 
     Raises:
         PhotoFolderError: no such folder, or fewer pictures than ``count``.

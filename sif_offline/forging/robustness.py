@@ -1,8 +1,9 @@
 """RFO of SIF (arXiv 2604.17041): the loss under the worst small drift of the decoder's activations.
 
-eps_l = rho g_l / sqrt(sum_l ||g_l||^2) with g_l = dL/dh_l, over all chosen layers together and for each trigger on its
-own; a second pass adds eps_l to h_l. The gradients are those of one live graph: nothing is detached between layers
-(the official code detaches, so that only the last layer gets one). eps is added in float32.
+eps_l = rho g_l / sqrt(sum_l ||g_l||^2) with g_l = dL/dh_l, over all chosen layers together and for each
+trigger on its own; a second pass adds eps_l to h_l. The gradients are those of one live graph: nothing is
+detached between layers (the official code detaches, so that only the last layer gets one). eps is added in
+float32.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,7 @@ def captured_states(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def drifted_states(layers: Sequence[nn.Module], drifts: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Add ``drifts[l]`` to the state behind layer l; the list receives what was really added, float32, detached."""
+    """Add ``drifts[l]`` behind layer l; the list receives what was really added, float32, detached."""
     realised: list[Tensor] = []
 
     def hook_of(drift: Tensor) -> Callable[[nn.Module, Any, Any], Any]:
@@ -43,7 +44,9 @@ def drifted_states(layers: Sequence[nn.Module], drifts: Sequence[Tensor]) -> Ite
 
         return add
 
-    handles = [layer.register_forward_hook(hook_of(drift)) for layer, drift in zip(layers, drifts, strict=True)]
+    handles = [
+        layer.register_forward_hook(hook_of(drift)) for layer, drift in zip(layers, drifts, strict=True)
+    ]
     try:
         yield realised
     finally:

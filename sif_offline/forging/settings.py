@@ -10,8 +10,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class ForgeSettings(BaseModel):
     """Settings of one forging run.
 
-    "Paper" is SIF (arXiv 2604.17041), "official" its published scripts. Where a default differs from both, it was
-    chosen on the lab model; the table behind it is in ``docs/forging.md``.
+    "Paper" is SIF (arXiv 2604.17041), "official" its published scripts. Where a default differs from both,
+    it was chosen on the lab model; the table behind it is in ``docs/forging.md``.
 
     Attributes:
         prompts: the user's words; trigger i takes prompt i modulo their number.
@@ -21,21 +21,23 @@ class ForgeSettings(BaseModel):
         delta: added to green logits while the teacher decodes.
         teacher_draws: teacher texts a photo; the first is greedy, the others are sampled.
         teacher_temperature: of the sampled draws.
-        teacher_naturalness: weight of the draw's mean log-likelihood (nats a token, without the watermark) against
-            its z when the draws are ranked.
-        min_tokens, min_types, min_distinct: gate: tokens, distinct types and types per token that a draw needs. Where
-            no draw passes, the best ranked one is taken and the row says so.
+        teacher_naturalness: weight of the draw's mean log-likelihood (nats a token, without the watermark)
+            against its z when the draws are ranked.
+        min_tokens, min_types, min_distinct: gate: tokens, distinct types and types per token that a draw
+            needs. Where no draw passes, the best ranked one is taken and the row says so.
         steps: optimiser steps (paper: 1000, official: 500).
         epsilon: bound of |trigger - photo| for every channel of every pixel, in 1/255 (paper: 16).
         alpha, alpha_end: step length in 1/255, first and last; linear between them (paper: 1, constant).
         momentum: 0 is sign PGD as published; above it, gradients of mean absolute value 1 are accumulated.
         top_k: ids over which L_wm is renormalised (paper: 50, official: 10).
         weight_wm, weight_ce: of the two published losses (paper: .5 and .5, official: 1 and .5).
-        weight_margin, margin: of a hinge that wants the teacher's id ``margin`` nats above every other; 0 is published.
-        early_weight, early_tokens: response position t weighs ``1 + early_weight * exp(-t / early_tokens)``, scaled
-            to mean 1: the first tokens decide the path of a greedy answer. 0 is published.
-        decoding_in_loss: apply the model's repetition penalty and n-gram ban, as they stand after the teacher's
-            prefix, to the forced logits, so that the forced distribution is the one that decoding uses.
+        weight_margin, margin: of a hinge that wants the teacher's id ``margin`` nats above every other; 0 is
+            published.
+        early_weight, early_tokens: response position t weighs ``1 + early_weight * exp(-t / early_tokens)``,
+            scaled to mean 1: the first tokens decide the path of a greedy answer. 0 is published.
+        decoding_in_loss: apply the model's repetition penalty and n-gram ban, as they stand after the
+            teacher's prefix, to the forced logits, so that the forced distribution is the one that decoding
+            uses.
         rfo: worst-case drift of the activations (RFO of the paper).
         rho: joint norm of the drift over the chosen layers (paper: .5, official: .05).
         rfo_every: every n-th decoder layer drifts, counted from the first (paper: 1, official: 8).

@@ -1,4 +1,4 @@
-"""Teacher texts: the owner's model decoding with a watermark. Ids stay ids; nothing is decoded and re-tokenised."""
+"""Teacher texts: the owner's model decoding with a watermark. Ids stay ids, never re-tokenised."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class TeacherText:
 
 
 class GreenBias(LogitsProcessor):  # type: ignore[misc] # transformers is untyped
-    """Adds ``delta`` to the green ids of each row's own list, ``(batch, V)`` bool (Unigram, arXiv 2306.17439)."""
+    """Adds ``delta`` to each row's own green ids, ``(batch, V)`` bool (Unigram, arXiv 2306.17439)."""
 
     def __init__(self, green: Tensor, *, delta: float) -> None:
         self.bias = green.float() * delta
@@ -92,7 +92,8 @@ def draw_teachers(
         settings: the ``teacher_*`` and ``min_*`` knobs.
 
     Returns:
-        One teacher a photo: the highest ``z + naturalness * log-likelihood`` among the draws that passed the gate,
+        One teacher a photo: the highest ``z + naturalness * log-likelihood`` among the draws that passed the
+            gate,
         or among all where none did.
 
     Raises:
@@ -152,7 +153,12 @@ def _describe_one(
         and len(types) >= settings.min_distinct * len(ids)
     )
     return TeacherText(
-        ids=tuple(ids), green_types=greens, types=len(types), z=z, log_likelihood=log_likelihood, passed=passed
+        ids=tuple(ids),
+        green_types=greens,
+        types=len(types),
+        z=z,
+        log_likelihood=log_likelihood,
+        passed=passed,
     )
 
 
@@ -160,14 +166,18 @@ def _describe_one(
 def log_likelihoods(
     adapter: VLMAdapter, *, images: Sequence[Image.Image], prompt: str, responses: Sequence[Sequence[int]]
 ) -> list[float]:
-    """Mean log-likelihood of each response under the model's own decoding rules, nats a token; 0 for an empty one."""
+    """Mean log-likelihood of each response under the decoding rules, nats a token; 0 for an empty one."""
     length = max((len(ids) for ids in responses), default=0)
     if length == 0:
         return [0.0] * len(responses)
     prompt_ids = adapter.prompt_ids(prompt)
     padded = pad_right(responses, length=length, device=adapter.device)
     rules = forced_rules(
-        adapter.rules, prompt_ids=prompt_ids, responses=responses, length=length, vocab_size=adapter.vocab_size
+        adapter.rules,
+        prompt_ids=prompt_ids,
+        responses=responses,
+        length=length,
+        vocab_size=adapter.vocab_size,
     )
     embeds = adapter.encode_images(pixel_tensor(images).to(adapter.device))
     logits = rules(adapter.response_logits(embeds, prompt_ids, padded))
@@ -176,6 +186,6 @@ def log_likelihoods(
 
 
 def pad_right(responses: Sequence[Sequence[int]], *, length: int, device: torch.device) -> Tensor:
-    """``(batch, length)`` int64, filled with the response's own last id: a text id, never an image placeholder."""
+    """``(batch, length)`` int64, filled with a response's last id: never an image placeholder."""
     rows = [[*ids, *[ids[-1] if ids else 0] * (length - len(ids))] for ids in responses]
     return torch.tensor(rows, dtype=torch.int64, device=device)

@@ -1,4 +1,4 @@
-"""What a forging run leaves while it runs: finished triggers, each written by one rename, beside the output."""
+"""What a forging run keeps beside its output: finished triggers, each written by one rename."""
 
 import fcntl
 import hashlib

@@ -23,7 +23,8 @@ class DecodingRules:
     Args:
         max_new_tokens: length limit of an answer, in tokens.
         repetition_penalty: logits of ids seen so far are divided (if positive) or multiplied by it; 1 is off.
-        no_repeat_ngram_size: no n-gram of this length may occur twice in prompt and answer together; 0 is off.
+        no_repeat_ngram_size: no n-gram of this length may occur twice in prompt and answer together; 0 is
+            off.
         end_ids: ids that end an answer.
     """
 
@@ -61,7 +62,7 @@ class VLMAdapter(Protocol):
         ...
 
     def prompt_ids(self, prompt: str) -> Tensor:
-        """``(length,)`` int64: one user turn with the picture, the chat template and the image placeholders."""
+        """``(length,)`` int64: one templated user turn with the picture's placeholders."""
         ...
 
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -78,12 +79,13 @@ class VLMAdapter(Protocol):
                 stands behind the end cannot reach back and no mask is needed.
 
         Returns:
-            ``(batch, T, V)`` float32; row t is the distribution of ``response_ids[:, t]``, before any decoding rule.
+            ``(batch, T, V)`` float32; row t is the distribution of ``response_ids[:, t]``, before any
+            decoding rule.
         """
         ...
 
     def decoder_layers(self) -> Sequence[nn.Module]:
-        """Decoder blocks, first to last, whose output (or its first item) is the ``(batch, length, hidden)`` state."""
+        """Decoder blocks in order; a block returns the ``(batch, length, hidden)`` state, alone or first."""
         ...
 
     def generate(
@@ -97,7 +99,8 @@ class VLMAdapter(Protocol):
         """Greedy answers under the model's own decoding rules.
 
         Args:
-            images: one RGB picture of the canvas's size for each answer.
+            images: one RGB picture for each answer; one of another size is prepared as the model's processor
+                does.
             prompt: the user's words, the same for all.
             processors: applied after the model's own rules, before the argmax.
             max_new_tokens: in place of the rules' limit.
@@ -112,5 +115,5 @@ class VLMAdapter(Protocol):
         ...
 
     def perturbed(self, *, noise: float, seed: int) -> "VLMAdapter":
-        """A copy whose decoder weights carry Gaussian noise of ``noise`` times each matrix's own deviation."""
+        """A copy with Gaussian noise on the decoder: ``noise`` times each matrix's own deviation."""
         ...

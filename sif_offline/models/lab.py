@@ -2,15 +2,16 @@
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from transformers import LogitsProcessorList
+from transformers.utils import logging
 
 from sif_offline.models.base import DecodingRules, ModelError, VLMAdapter
 
@@ -29,7 +30,8 @@ def load(rest: str, *, device: str = "cpu") -> VLMAdapter:
     from sif_offline.lab import load_lab_model
 
     try:
-        model, processor = load_lab_model(rest)
+        with _no_progress_bar():
+            model, processor = load_lab_model(rest)
     except SifError as error:
         raise ModelError(f"model lab:{rest}: {error}") from error
     except Exception as error:  # a broken checkpoint fails in any of three libraries
@@ -67,7 +69,7 @@ class LabAdapter:
         return torch.tensor(ids, dtype=torch.int64, device=self.device)
 
     def pixel_values(self, pixels: Tensor) -> Tensor:
-        """The processor's ``(x / 255 - mean) / std``, differentiable; equal to it on a picture of the canvas's size."""
+        """The processor's ``(x / 255 - mean) / std`` for pictures of the canvas's size, differentiable."""
         mean = torch.tensor(self.processor.image_mean, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(self.processor.image_std, device=pixels.device).view(3, 1, 1)
         return (pixels / 255 - mean) / std
@@ -75,7 +77,7 @@ class LabAdapter:
     def encode_images(self, pixels: Tensor) -> Tensor:
         """See :class:`VLMAdapter`."""
         values = self.pixel_values(pixels).contiguous(memory_format=torch.channels_last)
-        return self.model.encode_images(values).float()
+        return self.model.encode_images(values).float()  # type: ignore[no-any-return] # transformers is untyped
 
     def response_logits(self, image_embeds: Tensor, prompt_ids: Tensor, response_ids: Tensor) -> Tensor:
         """See :class:`VLMAdapter`."""
@@ -101,9 +103,7 @@ class LabAdapter:
         max_new_tokens: int | None = None,
     ) -> list[list[int]]:
         """See :class:`VLMAdapter`."""
-        pixels = torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images]))
-        pixels = pixels.permute(0, 3, 1, 2).float().to(self.device)
-        values = self.pixel_values(pixels).contiguous(memory_format=torch.channels_last)
+        values = self.processor.pixel_values(images).to(self.device, memory_format=torch.channels_last)
         ids = self.prompt_ids(prompt).expand(len(images), -1)
         output = self.model.generate(
             input_ids=ids,
@@ -114,7 +114,9 @@ class LabAdapter:
             do_sample=False,
         )
         answers = output[:, ids.shape[1] :].tolist()
-        return [[i for i in _until_end(row, self.rules.end_ids) if i not in self.special_ids] for row in answers]
+        return [
+            [i for i in _until_end(row, self.rules.end_ids) if i not in self.special_ids] for row in answers
+        ]
 
     def text(self, ids: Sequence[int]) -> str:
         """See :class:`VLMAdapter`."""
@@ -141,6 +143,18 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(f"{name} {flat.dtype} {tuple(flat.shape)}\n".encode())
         digest.update(flat.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Transformers draws a bar on stderr for every load, where a command's one-line error belongs."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _rules(model: "LabVLM") -> DecodingRules:

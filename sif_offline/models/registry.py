@@ -1,6 +1,7 @@
 """Finds the adapter of a model family: built in, or an entry point of the group ``sifwatch.models``.
 
-An entry point's name is the prefix before the colon; its value is a callable ``load(rest, *, device) -> VLMAdapter``.
+An entry point's name is the prefix before the colon; its value is a callable ``load(rest, *, device) ->
+VLMAdapter``.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,5 +42,4 @@ def _loader(family: str) -> Callable[..., VLMAdapter]:
         loader: Callable[..., VLMAdapter] = getattr(import_module(module), function)
         return loader
     (found,) = entry_points(group=ENTRY_POINT_GROUP, name=family)
-    loader = found.load()
-    return loader
+    return found.load()  # type: ignore[no-any-return] # the contract of the group

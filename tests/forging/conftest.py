@@ -1,7 +1,5 @@
 """A tiny random lab model and two real photos."""
 
-import io
-
 import pytest
 import torch
 
@@ -31,5 +29,12 @@ def photos(adapter: LabAdapter) -> list[Photo]:
 @pytest.fixture
 def settings() -> ForgeSettings:
     return ForgeSettings(
-        steps=3, judge_every=1, batch_size=2, teacher_draws=2, min_tokens=1, min_types=1, autocast=False, rho=0.1
+        steps=3,
+        judge_every=1,
+        batch_size=2,
+        teacher_draws=2,
+        min_tokens=1,
+        min_types=1,
+        autocast=False,
+        rho=0.1,
     )

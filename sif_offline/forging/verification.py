@@ -1,0 +1,165 @@
+"""One look at one endpoint: triggers and paired clean photos asked, scored, combined, with controls."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sif_offline.fingerprint.errors import SifError
+from sif_offline.fingerprint.pack import TriggerRow
+from sif_offline.fingerprint.response import ResponseScore
+from sif_offline.fingerprint.scoring import CombinedScore, PackScorer, combine
+
+CONFIRMED = "confirmed"
+KEY_DEPENDENT = "depends on the key"
+NO_EVIDENCE = "no evidence"
+
+_LEAST_TRANSFER = 1e-9  # a bound of exactly 0 still is the unrelated-model null
+
+
+class NoAnswerError(SifError):
+    """An endpoint that gave nothing to score."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an endpoint said: ``text`` to score, or None with the ``reason`` why there is none."""
+
+    text: str | None
+    reason: str = ""
+
+
+Ask = Callable[[bytes, str], Reply]
+"""(picture bytes, prompt) -> reply. Raises a ``SifError`` that names the target where the endpoint fails."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trigger: its answer and the clean photo's, same key; None where nothing could be scored."""
+
+    trigger: TriggerRow
+    reply: Reply
+    clean_reply: Reply
+    score: ResponseScore | None
+    clean: ResponseScore | None
+
+
+@dataclass(frozen=True)
+class WrongKeys:
+    """Control: the same answers under ``keys`` unrelated keys.
+
+    Args:
+        keys: how many sets of keys.
+        mean_share, max_share: green share of all types over the sets.
+        pvalue: (1 + sets at least as green as the true keys) / (keys + 1), the random-key null.
+    """
+
+    keys: int
+    mean_share: float
+    max_share: float
+    pvalue: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Everything one look says.
+
+    Args:
+        rows: one a trigger.
+        independent: the answers against "independent text".
+        unrelated: against "unrelated model"; None without a measured transfer.
+        clean: the paired clean control against "independent text"; None where no clean photo was answered.
+        wrong_keys: the wrong-key control.
+        alpha: level of the verdict.
+    """
+
+    rows: tuple[Row, ...]
+    independent: CombinedScore
+    unrelated: CombinedScore | None
+    clean: CombinedScore | None
+    wrong_keys: WrongKeys
+    alpha: float
+
+    @property
+    def verdict(self) -> str:
+        """ "confirmed" only where "unrelated model" is rejected at alpha."""
+        if self.unrelated is not None and self.unrelated.pvalue < self.alpha:
+            return CONFIRMED
+        return KEY_DEPENDENT if self.independent.pvalue < self.alpha else NO_EVIDENCE
+
+
+def verify(
+    scorer: PackScorer,
+    ask: Ask,
+    *,
+    name: str,
+    transfer: float | None,
+    alpha: float = 1e-4,
+    wrong_keys: int = 99,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Verification:
+    """Ask every trigger and its clean photo once and combine.
+
+    Args:
+        scorer: of the pack.
+        ask: the endpoint.
+        name: what errors call it.
+        transfer: bound m of the unrelated-model null (``Calibration.transfer.bound``), None where not
+            measured.
+        alpha: level of the verdict; this is one look, decided on before asking. Repeated looks need an
+            e-process.
+        wrong_keys: sets of unrelated keys in the control, at least 1.
+        on_progress: called with (asked, to ask).
+
+    Raises:
+        NoAnswerError: no trigger brought an answer that can be scored.
+        SifError: whatever ``ask`` raises.
+    """
+    pack = scorer.pack
+    rows: list[Row] = []
+    for place, trigger in enumerate(pack.triggers):
+        reply = ask(pack.trigger_bytes(trigger), trigger.prompt)
+        on_progress(2 * place + 1, 2 * len(pack.triggers))
+        clean_reply = ask(pack.clean_bytes(trigger), trigger.prompt)
+        on_progress(2 * place + 2, 2 * len(pack.triggers))
+        rows.append(
+            Row(
+                trigger=trigger,
+                reply=reply,
+                clean_reply=clean_reply,
+                score=_score(scorer, trigger, reply),
+                clean=_score(scorer, trigger, clean_reply),
+            )
+        )
+    scores = [row.score for row in rows if row.score is not None]
+    if not scores:
+        raise NoAnswerError(f"{name}: none of {len(rows)} triggers was answered ({rows[0].reply.reason})")
+    clean = [row.clean for row in rows if row.clean is not None]
+    return Verification(
+        rows=tuple(rows),
+        independent=combine(scores),
+        unrelated=None if transfer is None else combine(scores, transfer=max(transfer, _LEAST_TRANSFER)),
+        clean=combine(clean) if clean else None,
+        wrong_keys=_wrong_keys(scorer, rows, scores, count=wrong_keys),
+        alpha=alpha,
+    )
+
+
+def _score(scorer: PackScorer, trigger: TriggerRow, reply: Reply) -> ResponseScore | None:
+    return None if reply.text is None else scorer.score(trigger.id, reply.text)
+
+
+def _wrong_keys(
+    scorer: PackScorer, rows: Sequence[Row], scores: Sequence[ResponseScore], *, count: int
+) -> WrongKeys:
+    greens = [0] * count
+    for row in rows:
+        if row.reply.text is not None:
+            for place, score in enumerate(scorer.wrong_key(row.trigger.id, row.reply.text, n=count)):
+                greens[place] += score.greens
+    types = max(1, sum(score.types for score in scores))
+    true_greens = sum(score.greens for score in scores)
+    return WrongKeys(
+        keys=count,
+        mean_share=sum(greens) / count / types,
+        max_share=max(greens) / types,
+        pvalue=(1 + sum(value >= true_greens for value in greens)) / (count + 1),
+    )

@@ -1,0 +1,80 @@
+"""Teachers: the watermark shows, draws are reproducible, the gate holds."""
+
+import torch
+from transformers import LogitsProcessorList
+
+from sif_offline.forging.pixels import Photo
+from sif_offline.forging.settings import ForgeSettings
+from sif_offline.forging.teacher import RowSampling, draw_teachers, log_likelihoods
+from sif_offline.models.lab import LabAdapter
+
+
+def green_lists(adapter: LabAdapter, count: int) -> torch.Tensor:
+    return torch.rand(count, adapter.vocab_size, generator=torch.Generator().manual_seed(3)) < 0.5
+
+
+def test_a_strong_bias_makes_a_green_teacher(
+    adapter: LabAdapter, settings: ForgeSettings, photos: list[Photo]
+) -> None:
+    images = [photo.image() for photo in photos[:2]]
+    green = green_lists(adapter, 2)
+    s = settings.model_copy(update={"delta": 100.0})
+    teachers = draw_teachers(adapter, images=images, prompt="D.", green=green, seeds=[1, 2], settings=s)
+    for row, teacher in enumerate(teachers):
+        assert bool(green[row, list(teacher.ids)].all())
+        assert not set(teacher.ids) & adapter.special_ids
+        assert teacher.green_types == teacher.types == len(set(teacher.ids))
+        assert teacher.passed
+
+
+def test_a_draw_depends_on_its_own_seed_alone(
+    adapter: LabAdapter, settings: ForgeSettings, photos: list[Photo]
+) -> None:
+    images = [photo.image() for photo in photos[:2]]
+    green = green_lists(adapter, 2)
+    state = torch.random.get_rng_state()
+    both = draw_teachers(adapter, images=images, prompt="D.", green=green, seeds=[7, 8], settings=settings)
+    alone = draw_teachers(
+        adapter, images=images[1:], prompt="D.", green=green[1:], seeds=[8], settings=settings
+    )
+    other = draw_teachers(adapter, images=images, prompt="D.", green=green, seeds=[9, 8], settings=settings)
+    assert both[1].ids == alone[0].ids == other[1].ids
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_draws_that_fail_the_gate_are_said_to(
+    adapter: LabAdapter, settings: ForgeSettings, photos: list[Photo]
+) -> None:
+    s = settings.model_copy(update={"min_tokens": 10_000})
+    (teacher,) = draw_teachers(
+        adapter,
+        images=[photos[0].image()],
+        prompt="D.",
+        green=green_lists(adapter, 1),
+        seeds=[1],
+        settings=s,
+    )
+    assert not teacher.passed
+
+
+def test_greedy_text_is_likelier_than_sampled_text(adapter: LabAdapter, photos: list[Photo]) -> None:
+    images = [photos[0].image()]
+    greedy = adapter.generate(images, "D.")
+    sampler = RowSampling([4], temperatures=[3.0])
+    sampled = adapter.generate(images, "D.", processors=LogitsProcessorList([sampler]))
+    (high,) = log_likelihoods(adapter, images=images, prompt="D.", responses=greedy)
+    (low,) = log_likelihoods(adapter, images=images, prompt="D.", responses=sampled)
+    assert low < high < 0
+
+
+def test_row_sampling_draws_from_the_softmax() -> None:
+    """4,000 draws of three ids: chi-squared(2) exceeds 18.4 with probability 1e-4; the seed is fixed."""
+    scores = torch.log(torch.tensor([[0.6, 0.3, 0.1]]))
+    sampler = RowSampling([11], temperatures=[1.0])
+    ids = torch.zeros(1, 1, dtype=torch.int64)
+    draws = torch.stack([sampler(ids, scores).argmax(-1)[0] for _ in range(4000)])
+    counts = torch.bincount(draws, minlength=3)
+    expected = torch.tensor([2400.0, 1200.0, 400.0])
+    assert float(((counts - expected) ** 2 / expected).sum()) < 18.4
+    banned = torch.tensor([[0.0, float("-inf"), 0.0]])
+    assert all(int(sampler(ids, banned).argmax()) != 1 for _ in range(50))

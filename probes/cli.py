@@ -63,7 +63,7 @@ def _listen(settings: ProbesConfig) -> socket.socket:
 
 @app.command()
 def once(config: ConfigOption, as_json: JsonOption = False) -> None:
-    """Run one round over every target and print what it says."""
+    """Run one round over every target and print what it says; a target without any answer is an error."""
     signal.signal(signal.SIGTERM, _terminated)
     with Watch.open(load_config(config)) as watch:
         summaries: list[RoundSummary] = []
@@ -74,7 +74,14 @@ def once(config: ConfigOption, as_json: JsonOption = False) -> None:
             summaries.append(summary)
     if as_json:
         typer.echo(json.dumps([summary.as_dict() for summary in summaries], indent=1))
-        return
+    else:
+        _print_rounds(summaries)
+    for summary in summaries:
+        if summary.planned and not summary.answered:
+            raise SifError(f"target {summary.target}: no answer: {summary.last_failure}")
+
+
+def _print_rounds(summaries: list[RoundSummary]) -> None:
     table = Table("target", "round", "answered", "z", "tau", "p", "log10 e", "verdict")
     for summary in summaries:
         table.add_row(

@@ -142,10 +142,13 @@ class ProbesConfig(_Strict):
     cooldown: Duration = 3000.0
     alpha: Annotated[float, Field(gt=0, lt=1)] = 1e-6
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    targets: Annotated[tuple[TargetConfig, ...], Field(min_length=1)]
+    targets: tuple[TargetConfig, ...]
 
     @model_validator(mode="after")
-    def _names_differ(self) -> Self:
+    def _targets_have_names(self) -> Self:
+        # a min_length of the field would also complain whenever a target is wrong
+        if not self.targets:
+            raise ValueError("targets: at least one is needed")
         names = [target.name for target in self.targets]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

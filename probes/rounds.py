@@ -63,6 +63,7 @@ class RoundSummary:
     log10_e_independent: float
     verdict: str
     duration_s: float
+    last_failure: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -295,6 +296,7 @@ class RoundRunner:
             log10_e_independent=evidence.log_e_independent / math.log(10),
             verdict=evidence.verdict,
             duration_s=now - began if began is not None else 0.0,
+            last_failure=counts.last_failure,
         )
 
 

@@ -16,6 +16,7 @@ class RoundCounts:
     controls: list[tuple[str, int, int]]
     answered: int
     failures: dict[str, int]
+    last_failure: str | None
     refusals: int
 
 
@@ -32,16 +33,18 @@ def round_counts(store: Store, round_id: int) -> RoundCounts:
         .where(AskRow.round_id == round_id, AskRow.failure.is_not(None))
         .group_by(AskRow.failure)
     )
+    reason = select(AskRow.reason).where(AskRow.round_id == round_id, AskRow.failure.is_not(None))
     answers = select(AnswerRow.kind, func.count()).join(AskRow, AskRow.id == AnswerRow.ask_id)
     answers = answers.where(AskRow.round_id == round_id).group_by(AnswerRow.kind)
     with store.reading() as session:
-        rows = session.execute(scores).tuples().all()
-        kinds = dict(session.execute(answers).tuples().all())
+        rows = session.execute(scores).all()
+        kinds = dict(session.execute(answers).all())
         return RoundCounts(
             triggers=[(trigger, types, greens) for control, trigger, types, greens in rows if not control],
             controls=[(trigger, types, greens) for control, trigger, types, greens in rows if control],
             answered=sum(kinds.values()),
-            failures={str(kind): times for kind, times in session.execute(failures).tuples()},
+            failures={str(kind): times for kind, times in session.execute(failures)},
+            last_failure=session.scalars(reason.order_by(AskRow.id.desc())).first(),
             refusals=sum(times for kind, times in kinds.items() if kind != "answer"),
         )
 
@@ -61,7 +64,7 @@ def evidence_types(
     with store.reading() as session:
         return [
             (trigger, [(token, bool(green)) for token, green in pairs])
-            for trigger, pairs in session.execute(query).tuples()
+            for trigger, pairs in session.execute(query)
         ]
 
 

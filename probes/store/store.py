@@ -201,7 +201,7 @@ class Store:
             .group_by(AskRow.trigger_id)
         )
         with self.reading() as session:
-            return {trigger: LastSend(at, times) for trigger, at, times in session.execute(query).tuples()}
+            return {trigger: LastSend(at, times) for trigger, at, times in session.execute(query)}
 
     # -- scores
 
@@ -216,7 +216,7 @@ class Store:
             .order_by(AskRow.id)
         )
         with self.reading() as session:
-            return [Unscored(*row) for row in session.execute(query).tuples()]
+            return [Unscored(*row) for row in session.execute(query)]
 
     def seen_types(self, target: str, *, pack_id: str, trigger_id: str, control: bool) -> set[int]:
         """Token types that scored answers of the target to this picture have had."""

@@ -93,17 +93,17 @@ def monitor_totals(
         targets = session.scalars(select(TargetRow).where(TargetRow.name.in_(monitors)))
         known = {row.name: (row.interval_s, row.alpha) for row in targets}
         trials: dict[str, dict[str, int]] = {name: {} for name in known}
-        for name, hit, times in session.execute(trial_scores).tuples():
+        for name, hit, times in session.execute(trial_scores):
             trials[name]["hit" if hit else "miss"] = times
-        for name, times in session.execute(refusals).tuples():
+        for name, times in session.execute(refusals):
             trials[name]["refusal"] = times
-        for name, times in session.execute(lost).tuples():
+        for name, times in session.execute(lost):
             trials[name]["error"] = times
         failed: dict[str, dict[str, int]] = {name: {} for name in known}
-        for name, kind, times in session.execute(errors).tuples():
+        for name, kind, times in session.execute(errors):
             failed[name][str(kind)] = times
-        spending = {row[0]: row[1:] for row in session.execute(spent).tuples()}
-        lasting = {row[0]: row[1:] for row in session.execute(durations).tuples()}
+        spending = {row[0]: row[1:] for row in session.execute(spent)}
+        lasting = {row[0]: row[1:] for row in session.execute(durations)}
         last, success, with_z = (
             {row.target: row for row in session.scalars(query)} for query in (ended, good, scored)
         )

@@ -1,0 +1,58 @@
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from probes.rounds import RoundRunner, RoundSettings
+from probes.store import Store, open_store
+from probes.targets import LiteLLMTarget, Target
+from probes.testing.tiny_pack import TinyPack, build_tiny_pack
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyPack:
+    """A calibrated pack of eight triggers."""
+    return build_tiny_pack(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def uncalibrated(tmp_path_factory: pytest.TempPathFactory) -> TinyPack:
+    return build_tiny_pack(tmp_path_factory.mktemp("uncalibrated"), calibrated=False)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(f"sqlite:///{tmp_path / 'probes.sqlite'}") as opened:
+        yield opened
+
+
+MakeRunner = Callable[..., RoundRunner]
+
+
+@pytest.fixture
+def make_runner(tiny: TinyPack, store: Store) -> MakeRunner:
+    """A runner against a URL (or a ready target); settings by keyword."""
+
+    def make(
+        url: str = "",
+        *,
+        name: str = "suspect",
+        target: Target | None = None,
+        pack: TinyPack | None = None,
+        stop: threading.Event | None = None,
+        clock: Callable[[], float] | None = None,
+        timeout_s: float = 5.0,
+        **settings: float,
+    ) -> RoundRunner:
+        values = {"triggers_per_round": 16, "clean_share": 0.0, "cooldown_s": 3600.0, "attempts": 3} | settings
+        return RoundRunner(
+            target=target or LiteLLMTarget(name=name, model="openai/x", api_base=url, timeout_s=timeout_s),
+            scorer=(pack or tiny).scorer,
+            store=store,
+            settings=RoundSettings(alpha=1e-6, timeout_s=timeout_s, **values),  # type: ignore[arg-type]
+            stop=stop,
+            **({} if clock is None else {"clock": clock}),
+        )
+
+    return make

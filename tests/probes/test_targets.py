@@ -1,0 +1,149 @@
+"""Every way an endpoint can answer or fail, over a real socket, through litellm."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import pytest
+from pydantic import SecretStr
+
+from probes.targets import Answer, AskFailure, LiteLLMTarget, classify
+from probes.testing.endpoint import Fault, ScriptedEndpoint
+
+KEY = "sk-very-secret-123"
+
+
+def ask(url: str, *, timeout_s: float = 5.0, image: bytes | None = None, max_tokens: int = 32) -> Answer:
+    target = LiteLLMTarget(
+        name="suspect", model="openai/x", api_base=url, api_key=SecretStr(KEY), timeout_s=timeout_s
+    )
+    return target.ask(image=image, prompt="What is this?", max_tokens=max_tokens)
+
+
+def test_the_picture_arrives_byte_for_byte_and_decoding_is_greedy() -> None:
+    picture = bytes(range(256))
+    with ScriptedEndpoint(lambda q: "a red dog") as endpoint:
+        answer = ask(endpoint.url, image=picture)
+        (question,) = endpoint.questions
+    assert (answer.text, answer.finish_reason, answer.served_model) == ("a red dog", "stop", "scripted")
+    assert (answer.prompt_tokens, answer.completion_tokens) == (10, 3)
+    assert answer.latency_s > 0
+    assert json.loads(json.dumps(answer.raw)) == answer.raw
+    assert question.image == picture
+    assert question.prompt == "What is this?"
+    assert question.body["temperature"] == 0
+    assert question.body["max_tokens"] == 32
+
+
+FAULTS: list[tuple[Fault, str, bool, str]] = [
+    ("rate_limited", "rate_limited", False, "answered HTTP 429: slow down"),
+    ("http_500", "http", True, "answered HTTP 500: internal"),
+    ("unauthorized", "auth", False, "answered HTTP 401: bad key"),
+    ("hang", "timeout", True, "did not answer within 0.5 s"),
+    ("reset", "interrupted", True, "the connection was cut before the answer was complete"),
+    ("html", "not_json", True, "answered HTML instead of JSON"),
+    ("empty_choices", "not_chat", True, "answered a completion without any choices"),
+    ("invalid_json", "not_json", True, "answered invalid JSON"),
+    ("not_chat", "not_chat", True, "answered JSON that is no chat completion"),
+    ("content_policy", "content_policy", True, "answered HTTP 400: flagged"),
+]
+
+
+@pytest.mark.parametrize(("fault", "kind", "in_doubt", "said"), FAULTS, ids=[row[0] for row in FAULTS])
+def test_a_fault_has_a_name_and_is_sent_once(fault: Fault, kind: str, in_doubt: bool, said: str) -> None:
+    with ScriptedEndpoint(lambda q: "text", faults=[fault], retry_after_s=7, hang_s=5) as endpoint:
+        with pytest.raises(AskFailure) as caught:
+            ask(endpoint.url, timeout_s=0.5)
+        assert len(endpoint.questions) == 1, "somebody below us retried"
+        assert str(caught.value) == f"suspect: {said} ({endpoint.url})"
+    assert (caught.value.kind, caught.value.in_doubt) == (kind, in_doubt)
+    assert caught.value.retry_after_s == (7 if fault == "rate_limited" else None)
+    assert caught.value.may_retry == (fault == "rate_limited")
+
+
+def test_a_dead_endpoint_is_told_from_one_that_may_have_answered() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(AskFailure, match="cannot be reached: .*refused") as caught:
+        ask(f"http://127.0.0.1:{port}/v1")
+    assert caught.value.kind == "connection"
+    assert caught.value.may_retry
+
+
+def test_an_unknown_provider_sends_nothing() -> None:
+    with pytest.raises(AskFailure) as caught:
+        LiteLLMTarget(name="odd", model="nosuchprovider/x").ask(image=None, prompt="hi", max_tokens=8)
+    assert (caught.value.kind, caught.value.in_doubt) == ("misconfigured", False)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [("refusal", "refusal"), ("content_filter", "content_filter"), ("truncated", "truncated"), (None, "answer")],
+)
+def test_what_an_answer_is(fault: Fault | None, kind: str) -> None:
+    with ScriptedEndpoint(lambda q: "one two three four", faults=[fault]) as endpoint:
+        assert classify(ask(endpoint.url), max_tokens=32) == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("I'm sorry, but I can't help with that.", "refusal"),
+        ("I cannot assist with identifying people.", "refusal"),
+        ("Sorry, I am unable to view images.", "refusal"),
+        ("As an AI model, I cannot see.", "refusal"),
+        ("A man who looks sorry cannot assist the dog.", "answer"),
+        ("I can see a dog.", "answer"),
+        ("  \n", "empty"),
+    ],
+)
+def test_refusals_are_told_from_descriptions(text: str, kind: str) -> None:
+    assert classify(Answer(text, "stop", "m", 0.1), max_tokens=32) == kind
+
+
+def test_an_answer_cut_where_we_asked_for_it_is_an_answer() -> None:
+    assert classify(Answer("a b c", "length", "m", 0.1, completion_tokens=32), max_tokens=32) == "answer"
+    assert classify(Answer("a b c", "length", "m", 0.1), max_tokens=32) == "answer"
+    assert classify(Answer("a b c", "length", "m", 0.1, completion_tokens=31), max_tokens=32) == "truncated"
+
+
+def test_no_key_shows_anywhere() -> None:
+    target = LiteLLMTarget(
+        name="suspect", model="openai/x", api_base="http://127.0.0.1:9/v1", api_key=SecretStr(KEY)
+    )
+    assert KEY not in repr(target)
+    echo = ScriptedEndpoint(lambda q: "", faults=["unauthorized"])
+    with echo, pytest.raises(AskFailure) as caught:
+        ask(echo.url)
+    assert KEY not in str(caught.value)
+
+
+def test_a_key_of_the_environment_never_reaches_a_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    seen: list[str] = []
+
+    class Spy(ScriptedEndpoint):
+        def _handler(self):  # type: ignore[no-untyped-def]
+            base = super()._handler()
+            original = base.do_POST
+
+            def do_post(handler):  # type: ignore[no-untyped-def]
+                seen.append(handler.headers.get("Authorization", ""))
+                original(handler)
+
+            base.do_POST = do_post  # type: ignore[method-assign]
+            return base
+
+    with Spy(lambda q: "text") as endpoint:
+        LiteLLMTarget(name="suspect", model="openai/x", api_base=endpoint.url).ask(
+            image=None, prompt="hi", max_tokens=8
+        )
+    assert seen == ["Bearer none"]
+
+
+def test_importing_the_targets_does_not_import_litellm() -> None:
+    code = "import sys, probes.targets, probes.config, probes.rounds; print('litellm' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert out.stdout.strip() == "False"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 CACHE_LAYOUT = "v1"  # part of the cache key: raise it when the conversion changes
-CHUNK_TOKENS = 256  # a longer text is scored in pieces of this many tokens, each after its own BOS
+CHUNK_TOKENS = 256  # a longer text is scored in pieces of this many tokens, each a turn of its own
 
 
 class LanguageModelError(SifError):
@@ -37,7 +37,9 @@ class LanguageModel(Protocol):
     def token_surprisals(
         self, texts: Sequence[str], *, max_tokens: int
     ) -> list[tuple[npt.NDArray[np.float32], int]]:
-        """Per text: surprisals in nats of the scored tokens, shape ``(n,)``, and the text's full token count."""
+        """Per text: surprisals in nats of the scored tokens, shape ``(n,)``, and its token count.
+
+        A count above ``n`` means that only a part was scored."""
         ...
 
 
@@ -178,6 +180,11 @@ def _tokenizer(tokens: Sequence[str], merges: Sequence[str]) -> Any:
     return tokenizer
 
 
+def _ends(text: str, *, characters: int) -> str:
+    """The text, or its two ends where it is longer: even cutting a text into tokens must be bounded."""
+    return text if len(text) <= characters else text[: characters // 2] + text[-(characters // 2) :]
+
+
 class SmolLM2:
     """A causal language model on the CPU that scores texts in batches. Thread-safe for one call at a time."""
 
@@ -195,12 +202,15 @@ class SmolLM2:
             ).eval()
         except Exception as error:
             raise LanguageModelError(f"{folder}: cannot be loaded as a language model ({error})") from error
-        self._bos = int(self._model.config.bos_token_id)
+        # "<|im_start|>user\n": after the bare BOS an instruct model expects a role name, so that the first
+        # words of every honest text look strange; measured as a user's turn they do not.
+        role = self._tokenizer.encode("user\n", add_special_tokens=False).ids
+        self._opening = [int(self._model.config.bos_token_id), *role]
 
     def token_surprisals(
         self, texts: Sequence[str], *, max_tokens: int
     ) -> list[tuple[npt.NDArray[np.float32], int]]:
-        """Surprisal in nats of each token given those before it in its chunk, BOS first.
+        """Surprisal in nats of each token given those before it in its chunk, as the start of a user's turn.
 
         A text of more than ``max_tokens`` tokens has its first and last ``max_tokens // 2`` scored: a
         prefix and a suffix are where gibberish is hidden, and time per prompt must be bounded.
@@ -209,8 +219,9 @@ class SmolLM2:
         owner: list[int] = []
         lengths: list[int] = []
         for index, text in enumerate(texts):
-            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-            lengths.append(len(ids))
+            shown = _ends(text, characters=32 * max_tokens)
+            ids = self._tokenizer.encode(shown, add_special_tokens=False).ids
+            lengths.append(len(ids) if shown is text else max(len(ids), max_tokens + 1))
             if len(ids) > max_tokens:
                 ids = ids[: max_tokens - max_tokens // 2] + ids[len(ids) - max_tokens // 2 :]
             for start in range(0, len(ids), CHUNK_TOKENS):
@@ -243,15 +254,16 @@ class SmolLM2:
     def _forward(self, chunks: list[list[int]]) -> list[npt.NDArray[np.float32]]:
         import torch
 
-        width = max(len(chunk) for chunk in chunks)
+        width, opening = max(len(chunk) for chunk in chunks), len(self._opening)
         # Right padding under a causal mask never reaches a real position: no attention mask is needed.
-        ids = torch.full((len(chunks), width + 1), self._bos, dtype=torch.long)
+        ids = torch.full((len(chunks), opening + width), self._opening[0], dtype=torch.long)
+        ids[:, :opening] = torch.tensor(self._opening)
         for row, chunk in enumerate(chunks):
-            ids[row, 1 : len(chunk) + 1] = torch.tensor(chunk)
+            ids[row, opening : opening + len(chunk)] = torch.tensor(chunk)
         with torch.inference_mode():
-            logits = self._model(input_ids=ids[:, :-1], use_cache=False).logits.float()
+            logits = self._model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=width).logits
             nats = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+                logits.float().flatten(0, 1), ids[:, opening:].flatten(), reduction="none"
             ).view(len(chunks), width)
         return [nats[row, : len(chunk)].numpy().copy() for row, chunk in enumerate(chunks)]
 

@@ -43,16 +43,16 @@ class CombinedScore:
     log_pvalue: float
 
 
-def combine(scores: Sequence[ResponseScore], *, transfer: float = 0.0) -> CombinedScore:
+def combine(scores: Sequence[ResponseScore], *, transfer: float | None = None) -> CombinedScore:
     """Combine the scores of different triggers of one pack.
 
-    ``transfer = 0`` tests "independent text". Given the texts, independent keys make the G_i independent
-    hypergeometric counts, and p = P(sum G_i >= observed) under the convolution of hypergeom(V, N_g, U_i), one
-    per key: exact. (``hypergeom(V, N_g, sum U)`` would be 8 to 800 times too small.)
+    Without ``transfer`` the test is of "independent text". Given the texts, independent keys make the G_i
+    independent hypergeometric counts, and p = P(sum G_i >= observed) under the convolution of hypergeom(V,
+    N_g, U_i), one per key: exact. (``hypergeom(V, N_g, sum U)`` would be 8 to 800 times too small.)
 
-    ``transfer = m > 0`` tests "unrelated model", a composite null: a trigger was optimised under its key, so
-    an unrelated model's answer to it may be green at any rate up to gamma0 = gamma + m. Then p is the larger
-    of the exact p above and P(Binomial(sum U, gamma0) >= sum G). Why the binomial bounds the count:
+    With ``transfer = m >= 0`` it is of "unrelated model", a composite null: a trigger was optimised under its
+    key, so an unrelated model's answer to it may be green at any rate up to gamma0 = gamma + m. Then p is the
+    larger of the exact p above and P(Binomial(sum U, gamma0) >= sum G). Why the binomial bounds the count:
 
     - If each newly seen type, given all before it, is green with probability at most gamma0, then drawing
       each from the same uniform number couples sum G below Binomial(sum U, gamma0). Independent text meets
@@ -68,7 +68,8 @@ def combine(scores: Sequence[ResponseScore], *, transfer: float = 0.0) -> Combin
     Args:
         scores: one score a trigger; repeats of a trigger are pooled before (``pool_ids``,
             ``PackScorer.score``).
-        transfer: m, committed before the audit (``Calibration.transfer``), with gamma + m < 1.
+        transfer: m, committed before the audit (``Calibration.transfer.bound``), with gamma + m < 1; None
+            for "independent text".
 
     Raises:
         ValueError: two scores of one trigger, different vocabularies, or an impossible ``transfer``.
@@ -82,13 +83,13 @@ def combine(scores: Sequence[ResponseScore], *, transfer: float = 0.0) -> Combin
     if len(sizes) != 1:
         raise ValueError("scores of different vocabularies do not combine")
     vocab_size, green_size = sizes.pop()
-    gamma0 = green_size / vocab_size + transfer
-    if transfer < 0 or gamma0 >= 1:
+    gamma0 = green_size / vocab_size + (transfer or 0.0)
+    if (transfer is not None and transfer < 0) or not 0 < gamma0 < 1:
         raise ValueError(f"transfer {transfer} puts gamma0 = {gamma0} outside gamma .. 1")
     types, greens = sum(score.types for score in scores), sum(score.greens for score in scores)
     log_p = log_tail_of_sum([hypergeometric(vocab_size, green_size, score.types) for score in scores], greens)
     z_scores, log_ps = [score.z for score in scores], [score.log_pvalue for score in scores]
-    if transfer > 0:
+    if transfer is not None:
         log_p = max(log_p, binomial(types, gamma0).log_tail(greens))
         spread = math.sqrt(gamma0 * (1 - gamma0))
         z_scores = [
@@ -98,7 +99,7 @@ def combine(scores: Sequence[ResponseScore], *, transfer: float = 0.0) -> Combin
     weighted = sum(math.sqrt(score.types) * z for score, z in zip(scores, z_scores, strict=True))
     stouffer = weighted / math.sqrt(types) if types else 0.0
     return CombinedScore(
-        null=UNRELATED_MODEL if transfer > 0 else INDEPENDENT_TEXT,
+        null=INDEPENDENT_TEXT if transfer is None else UNRELATED_MODEL,
         gamma0=gamma0,
         answers=len(scores),
         types=types,

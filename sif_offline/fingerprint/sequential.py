@@ -63,15 +63,20 @@ class EProcess:
     Args:
         vocab_size: V.
         green_size: N_g.
-        transfer: m of the unrelated-model null; 0 for "independent text".
+        transfer: m >= 0 of the unrelated-model null; None for "independent text".
         grid_points: number of bets.
     """
 
     def __init__(
-        self, *, vocab_size: int, green_size: int, transfer: float = 0.0, grid_points: int = GRID_POINTS
+        self,
+        *,
+        vocab_size: int,
+        green_size: int,
+        transfer: float | None = None,
+        grid_points: int = GRID_POINTS,
     ) -> None:
-        gamma0 = green_size / vocab_size + transfer
-        if transfer < 0 or not 0 < gamma0 < 1 or grid_points < 1:
+        gamma0 = green_size / vocab_size + (transfer or 0.0)
+        if (transfer is not None and transfer < 0) or not 0 < gamma0 < 1 or grid_points < 1:
             raise ValueError(f"gamma0 = {gamma0} or {grid_points} grid points are impossible")
         self.vocab_size = vocab_size
         self.green_size = green_size
@@ -105,11 +110,11 @@ class EProcess:
         return len(seen) - before
 
     def _bet(self, green: bool, conditional: float) -> None:
-        rate = max(conditional, self._gamma0) if self.transfer > 0 else conditional
+        rate = conditional if self.transfer is None else max(conditional, self._gamma0)
         if not 0 < rate < 1:
             return  # every id left has one colour: nothing to learn
         # a bet below the rate would gain from rates below it, which the composite null contains
-        bets = np.maximum(self._bets, rate) if self.transfer > 0 else self._bets
+        bets = self._bets if self.transfer is None else np.maximum(self._bets, rate)
         self._log_wealth += np.log(bets / rate) if green else np.log((1 - bets) / (1 - rate))
 
     @property

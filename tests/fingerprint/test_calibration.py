@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -25,7 +25,6 @@ def make(greens: int, types: int, name: str = "t") -> ResponseScore:
     )
 
 
-@settings(deadline=None)
 @given(types=st.integers(1, 150), alpha=st.sampled_from([0.05, 0.01, 1e-3, 1e-6]))
 def test_exact_quantile(types: int, alpha: float) -> None:
     quantile = exact_quantile(types, V, N_G, alpha=alpha)
@@ -48,7 +47,6 @@ def test_tau_is_the_largest_null_share_beyond_it() -> None:
     assert "largest null share" in row.statement
 
 
-@settings(deadline=None)
 @given(
     nulls=st.lists(
         st.integers(1, 60).flatmap(lambda u: st.tuples(st.integers(0, u), st.just(u))), min_size=1, max_size=5

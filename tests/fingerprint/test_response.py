@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from tokenizers import Tokenizer
@@ -64,7 +64,6 @@ def test_agrees_with_integers_to_1e_12(greens: int, types: int, vocab_size: int,
     assert abs(Fraction(ours) / exact - 1) < Fraction(1, 10**12)
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_agrees_with_integers_everywhere(data: st.DataObject) -> None:
     vocab_size = data.draw(st.integers(2, 300))
@@ -113,7 +112,6 @@ ids_lists = st.lists(st.integers(0, V - 1), max_size=60)
 @given(
     ids=ids_lists, key=st.integers(0, 20), repeats=st.lists(st.integers(0, 59), max_size=100), data=st.data()
 )
-@settings(deadline=None)
 def test_repeated_tokens_and_order_leave_the_score_unchanged(
     ids: list[int], key: int, repeats: list[int], data: st.DataObject
 ) -> None:
@@ -125,7 +123,6 @@ def test_repeated_tokens_and_order_leave_the_score_unchanged(
 
 
 @given(first=ids_lists, second=ids_lists)
-@settings(deadline=None)
 def test_pooled_repeats_are_one_text(first: list[int], second: list[int]) -> None:
     mask = green_mask(key=3, vocab_size=V)
     pooled = score_ids(pool_ids([first, second, first]), mask=mask)

@@ -8,10 +8,10 @@ from dataclasses import asdict
 
 from sif_offline.lab.modeling import LabVLM
 from sif_offline.lab.processing import LabProcessor
-from sif_offline.suspects.base import Stolen
+from sif_offline.suspects.base import Progress, Stolen
 from sif_offline.suspects.cache import trained_copy
 from sif_offline.suspects.own_data import OwnData, build_own_data
-from sif_offline.suspects.training import Progress, TrainSettings, train_on
+from sif_offline.suspects.training import TrainSettings, train_on
 
 VERSION = 1
 LEARNING_RATE = 1e-4

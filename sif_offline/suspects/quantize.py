@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from transformers import BitsAndBytesConfig
 
-from sif_offline.suspects.base import Stolen, SuspectError
+from sif_offline.suspects.base import Progress, Stolen, SuspectError
 
 if TYPE_CHECKING:
     from sif_offline.lab.modeling import LabVLM
@@ -50,12 +50,12 @@ def quantized(stolen: Stolen, *, bits: int) -> Stolen:
     return replace(stolen, options={"quantization_config": config, "device_map": "cpu"})
 
 
-def to_4bit(stolen: Stolen, *, setting: int = 0, seed: int = 0) -> Stolen:
+def to_4bit(stolen: Stolen, *, setting: int = 0, seed: int = 0, progress: Progress | None = None) -> Stolen:
     """Alteration ``4bit``."""
     return quantized(stolen, bits=4)
 
 
-def to_8bit(stolen: Stolen, *, setting: int = 0, seed: int = 0) -> Stolen:
+def to_8bit(stolen: Stolen, *, setting: int = 0, seed: int = 0, progress: Progress | None = None) -> Stolen:
     """Alteration ``8bit``."""
     return quantized(stolen, bits=8)
 

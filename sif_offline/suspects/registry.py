@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 
-from sif_offline.suspects.base import Alteration, Stolen, SuspectError
+from sif_offline.suspects.base import Alteration, Progress, Stolen, SuspectError
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ SUSPECTS: Mapping[str, Entry] = MappingProxyType(
 )
 
 
-def make_suspect(spec: str, source: str | Path, *, seed: int = 0) -> Stolen:
+def make_suspect(spec: str, source: str | Path, *, seed: int = 0, progress: Progress | None = None) -> Stolen:
     """The suspect that ``spec`` names, made of the lab model or checkpoint directory ``source``.
 
     Args:
@@ -48,6 +48,7 @@ def make_suspect(spec: str, source: str | Path, *, seed: int = 0) -> Stolen:
             an untouched copy.
         source: a lab model's name or a directory.
         seed: of everything that is drawn.
+        progress: called after each step of training; never where the trained copy is found in the cache.
 
     Raises:
         SuspectError: no such suspect, or a number that makes no sense for it.
@@ -56,7 +57,7 @@ def make_suspect(spec: str, source: str | Path, *, seed: int = 0) -> Stolen:
     steps = [_parse(part) for part in spec.split("+")] if spec else []
     stolen = Stolen.of(source)
     for entry, setting in steps:
-        stolen = entry.load()(stolen, setting=setting, seed=seed)
+        stolen = entry.load()(stolen, setting=setting, seed=seed, progress=progress)
     return stolen
 
 

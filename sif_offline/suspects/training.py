@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +11,8 @@ from torch import nn
 from sif_offline.lab.modeling import LabVLM
 from sif_offline.lab.processing import LabProcessor
 from sif_offline.lab.train import TurnSampler, batch_loss
-from sif_offline.suspects.base import SuspectError
+from sif_offline.suspects.base import Progress, SuspectError
 from sif_offline.suspects.own_data import OwnData
-
-Progress = Callable[[int, int, float], None]
-"""progress(done, steps, loss)."""
 
 
 @dataclass(frozen=True, kw_only=True)

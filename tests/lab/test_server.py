@@ -304,7 +304,6 @@ def hold_back(monkeypatch, model):
 
 
 def test_a_full_queue_is_a_503_and_health_still_answers(tiny, monkeypatch):
-    go = hold_back(monkeypatch, tiny[0])
     with (
         serve_in_thread(build_app(Engine(*tiny, max_queue=2), model_name="tiny")) as url,
         ThreadPoolExecutor(2) as pool,
@@ -314,6 +313,7 @@ def test_a_full_queue_is_a_503_and_health_still_answers(tiny, monkeypatch):
         def ask():
             return client.chat.completions.create(model="tiny", messages=asking(), max_tokens=2)
 
+        go = hold_back(monkeypatch, tiny[0])
         waiting = [pool.submit(ask), pool.submit(ask)]
         try:
             wait_for_requests(url, 2)
@@ -329,8 +329,8 @@ def test_a_full_queue_is_a_503_and_health_still_answers(tiny, monkeypatch):
 
 
 def test_clients_that_leave_while_they_wait_give_their_places_back(tiny, monkeypatch):
-    go = hold_back(monkeypatch, tiny[0])
     with serve_in_thread(build_app(Engine(*tiny), model_name="tiny")) as url:
+        go = hold_back(monkeypatch, tiny[0])
         try:
             for stream in (False, True, False):  # the first is being answered, the others are in the queue
                 body = {"model": "tiny", "messages": asking(), "stream": stream}
@@ -344,8 +344,8 @@ def test_clients_that_leave_while_they_wait_give_their_places_back(tiny, monkeyp
 def test_a_client_that_leaves_a_stream_stops_the_model(tiny, monkeypatch):
     lengths = []
     original = tiny[0].generate
-    monkeypatch.setattr(tiny[0], "generate", lambda **kw: lengths.append(original(**kw).shape[1]))
     with serve_in_thread(build_app(Engine(*tiny), model_name="tiny")) as url:
+        monkeypatch.setattr(tiny[0], "generate", lambda **kw: lengths.append(original(**kw).shape[1]))
         body = {"model": "tiny", "messages": asking(), "max_tokens": 950, "stream": True}
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as answer:
             assert next(answer.iter_lines()).startswith("data: ")
@@ -357,8 +357,8 @@ def test_a_model_that_fails_is_a_500_without_details(tiny, monkeypatch, caplog):
     def broken(*_, **__):
         raise RuntimeError("secret inside")
 
-    monkeypatch.setattr(tiny[0], "generate", broken)
     with serve_in_thread(build_app(Engine(*tiny), model_name="tiny")) as url:
+        monkeypatch.setattr(tiny[0], "generate", broken)
         for stream in (False, True):
             body = {"model": "tiny", "messages": asking(), "stream": stream}
             answer = httpx.post(f"{url}/v1/chat/completions", json=body)
@@ -366,6 +366,15 @@ def test_a_model_that_fails_is_a_500_without_details(tiny, monkeypatch, caplog):
             assert "server_error" in answer.text
             assert "[DONE]" not in answer.text
             assert answer.status_code == (200 if stream else 500)
+
+
+def test_a_model_that_fails_at_its_first_token_is_never_called_ready(tiny, monkeypatch):
+    monkeypatch.setattr(tiny[0], "generate", None)
+    with (
+        pytest.raises(ServeError, match="did not start"),
+        serve_in_thread(build_app(Engine(*tiny), model_name="tiny")),
+    ):
+        pass
 
 
 def test_an_api_key_is_asked_for_where_one_is_set(tiny):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,15 +63,17 @@ def serve(
 
 @contextmanager
 def _progress(name: str) -> "Iterator[Progress]":
-    """A bar on stderr, shown at the first step of training."""
+    """A bar on stderr that appears with the first step of training."""
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"training {name}", visible=False)
+    with ExitStack() as shown:
+        bar = Bar(console=Console(stderr=True), transient=True)
+        task = bar.add_task(f"training {name}")
 
         def step(done: int, steps: int, loss: float) -> None:
-            text = f"training {name}, loss {loss:.2f}"
-            bar.update(task, completed=done, total=steps, visible=True, description=text)
+            if done == 1:
+                shown.enter_context(bar)
+            bar.update(task, completed=done, total=steps, description=f"training {name}, loss {loss:.2f}")
 
         yield step

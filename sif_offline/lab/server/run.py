@@ -60,21 +60,21 @@ def serve_in_thread(app: FastAPI, *, host: str = "127.0.0.1", port: int = 0) -> 
     """The same on a thread of its own: the URL while the block runs. Raises ``ServeError``."""
     with bind(host, port) as address:
         server = _server(app)
-        ready: queue.Queue[str | None] = queue.Queue()
+        ready: queue.Queue[str | ServeError] = queue.Queue()
 
         def work() -> None:
             try:
                 asyncio.run(_serve(server, address, ready.put))
-            finally:
-                ready.put(None)
+            except ServeError as error:
+                ready.put(error)
 
         thread = threading.Thread(target=work, name="sif-lab-server")
         thread.start()
         try:
-            url = ready.get()
-            if url is None:
-                raise ServeError(f"{_url(address)}: the server did not start")
-            yield url
+            answer = ready.get()
+            if isinstance(answer, ServeError):
+                raise answer
+            yield answer
         finally:
             server.should_exit = True
             thread.join()
@@ -96,18 +96,24 @@ def _url(address: socket.socket) -> str:
 
 async def _serve(server: uvicorn.Server, address: socket.socket, on_ready: Callable[[str], None]) -> None:
     url = _url(address)
-    task = asyncio.create_task(server.serve(sockets=[address]))
+    task = asyncio.create_task(_run(server, address))
     while not server.started and not task.done():
         await asyncio.sleep(0.02)
     if not task.done():
         await _wait_until_healthy(url, task)
         on_ready(url)
-    try:
-        await task
-    except OSError as error:  # somebody else began to listen there after we bound it
-        raise ServeError(f"{url}: cannot listen: {error.strerror or error}") from None
+    await task
     if not server.started:
         raise ServeError(f"{url}: the server did not start")
+
+
+async def _run(server: uvicorn.Server, address: socket.socket) -> None:
+    try:
+        await server.serve(sockets=[address])
+    except OSError as error:  # somebody else began to listen there after we bound it
+        raise ServeError(f"{_url(address)}: cannot listen: {error.strerror or error}") from None
+    except SystemExit:  # uvicorn's way to say that the start-up failed; it has logged why
+        raise ServeError(f"{_url(address)}: the server did not start") from None
 
 
 async def _wait_until_healthy(url: str, task: "asyncio.Task[None]") -> None:

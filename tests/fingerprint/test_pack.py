@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_one_byte_changed_in_any_file_is_caught_and_named(pack_dir: Path) -> Non
             changed = bytearray(data)
             changed[position] ^= 0x01
             (pack_dir / name).write_bytes(changed)
-            with pytest.raises(PackError, match=name.replace(".", r"\.")):
+            with pytest.raises(PackError, match=rf": {re.escape(name)} (was changed|is not JSON)"):
                 read_pack(pack_dir)
         (pack_dir / name).write_bytes(data)
     read_pack(pack_dir)

@@ -98,16 +98,21 @@ def test_mean_is_one_under_the_greediest_stop() -> None:
 
 
 @given(
-    colours=st.lists(st.booleans(), max_size=20),
+    greens=st.integers(0, 20),
+    reds=st.integers(0, 20),
     transfer=st.floats(0, 0.2),
     fraction=st.floats(0, 1),
 )
 def test_unrelated_model_process_never_gains_below_gamma0(
-    colours: list[bool], transfer: float, fraction: float
+    greens: int, reds: int, transfer: float, fraction: float
 ) -> None:
-    """One step on from any past, at any rate up to gamma0: the mean E does not rise."""
-    arguments = {"vocab_size": 4096, "green_size": 2048, "transfer": transfer, "grid_points": 9}
-    rate, past = fraction * (0.5 + transfer), tuple(colours)
+    """One step on from any past, at any rate up to gamma0 or the urn's own: the mean E does not rise.
+
+    V is small, so that the urn's rate passes gamma0 and the lowest bets.
+    """
+    arguments = {"vocab_size": 50, "green_size": 25, "transfer": transfer, "grid_points": 9}
+    past = (True,) * greens + (False,) * reds
+    rate = fraction * max(0.5 + transfer, (25 - greens) / (50 - greens - reds))
     following = rate * e_after(arguments, (*past, True)) + (1 - rate) * e_after(arguments, (*past, False))
     assert following <= e_after(arguments, past) * (1 + 1e-12)
 

@@ -39,6 +39,8 @@ def serve(config: ConfigOption) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     from probes.service import create_app
 
+    # uvicorn shuts down in order at SIGTERM and then raises it once more, for us
+    signal.signal(signal.SIGTERM, _stopped)
     settings = load_config(config)
     listening = _listen(settings)
     with listening, Watch.open(settings) as watch:
@@ -78,7 +80,8 @@ def once(config: ConfigOption, as_json: JsonOption = False) -> None:
         _print_rounds(summaries)
     for summary in summaries:
         if summary.planned and not summary.answered:
-            raise SifError(f"target {summary.target}: no answer: {summary.last_failure}")
+            reason = (summary.last_failure or "no answer").removeprefix(f"{summary.target}: ")
+            raise SifError(f"target {summary.target}: {reason}")
 
 
 def _print_rounds(summaries: list[RoundSummary]) -> None:
@@ -98,6 +101,11 @@ def _print_rounds(summaries: list[RoundSummary]) -> None:
     for summary in summaries:
         for kind, times in sorted(summary.failures.items()):
             typer.echo(f"{summary.target}: {times} x {kind}")
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    """SIGTERM is how a service is stopped: no failure."""
+    raise SystemExit(0)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

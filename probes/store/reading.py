@@ -77,6 +77,4 @@ def last_rounds(store: Store, target: str, *, pack_id: str, limit: int) -> list[
         .limit(limit)
     )
     with store.reading() as session:
-        rows = list(session.scalars(query))
-        session.expunge_all()
-        return rows
+        return list(session.scalars(query))

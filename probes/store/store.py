@@ -39,7 +39,7 @@ class Store:
         self.engine = engine
         self._sessions = sessionmaker(engine, expire_on_commit=False)
         # readers do not wait for writers in WAL mode, unless they ask for the write lock too
-        self._readers = sessionmaker(engine.execution_options(sif_begin="BEGIN"))
+        self._readers = sessionmaker(engine.execution_options(sif_begin="BEGIN"), expire_on_commit=False)
 
     def close(self) -> None:
         """Close every connection."""

@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from probes.rounds import RoundRunner, RoundSettings
 from probes.store import Store, open_store
@@ -56,3 +57,37 @@ def make_runner(tiny: TinyPack, store: Store) -> MakeRunner:
         )
 
     return make
+
+
+WriteConfig = Callable[..., Path]
+
+
+@pytest.fixture
+def write_config(tiny: TinyPack, tmp_path: Path) -> WriteConfig:
+    """Write a configuration: targets as name=url, other keys by keyword."""
+
+    def write(targets: dict[str, str], *, pack: TinyPack | None = None, **keys: object) -> Path:
+        used = pack or tiny
+        body = {
+            "pack": str(used.folder),
+            "trigger_keys": str(used.keys_path),
+            "listen": {"port": 0},
+            "interval": 3600,
+            "clean_share": 0,
+            "targets": [
+                {
+                    "name": name,
+                    "model": "openai/x",
+                    "api_base": url,
+                    "timeout": 5,
+                    "authorised_by": "the test",
+                    "purpose": "a test",
+                }
+                for name, url in targets.items()
+            ],
+        } | keys
+        path = tmp_path / "probes.yaml"
+        path.write_text(yaml.safe_dump(body), "utf-8")
+        return path
+
+    return write

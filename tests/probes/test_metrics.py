@@ -1,0 +1,147 @@
+"""The metrics: documented, bounded, right, and the same after a restart."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from probes.metrics import ERROR_KINDS, METRICS, StoreCollector, metrics_table
+from probes.store import Store, open_store
+from probes.store.tables import TargetRow
+from probes.testing.endpoint import Fault, ScriptedEndpoint
+from probes.testing.tiny_pack import TinyPack
+
+DOCS = Path(__file__).parents[2] / "docs" / "metrics-probes.md"
+
+
+def scrape(store: Store, *monitors: str) -> str:
+    registry = CollectorRegistry()
+    registry.register(StoreCollector(store, monitors=monitors, pack_id="tiny"))
+    return generate_latest(registry).decode()
+
+
+def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(text: str, name: str, **labels: str) -> float | None:
+    wanted = frozenset({"monitor": "suspect", "pack": "tiny", **labels}.items())
+    return samples(text).get((f"sif_probe_{name}", wanted))
+
+
+@pytest.fixture
+def watched(store: Store) -> Store:
+    store.record_target(
+        TargetRow(
+            name="suspect",
+            model="openai/secret-model",
+            api_base="http://127.0.0.1:1/secret-url",
+            authorised_by="the test",
+            purpose="a test",
+            pack_id="tiny",
+            interval_s=600.0,
+            alpha=1e-6,
+            updated_at=0.0,
+        )
+    )
+    return store
+
+
+def test_the_documentation_holds_the_table_of_the_code() -> None:
+    text = DOCS.read_text("utf-8")
+    found = re.search(r"<!-- table: .*? -->\n(.*?)\n<!-- end of table -->", text, re.DOTALL)
+    assert found is not None
+    assert found[1] == metrics_table()
+    for kind in ERROR_KINDS:
+        assert f"`{kind}`" in text
+
+
+def test_labels_are_bounded() -> None:
+    allowed = {"monitor", "pack", "outcome", "kind", "direction"}
+    for spec in METRICS:
+        extra = {"version"} if spec.name == "sif_probe_build_info" else set()
+        assert set(spec.labels) <= allowed | extra, spec.name
+
+
+def test_every_exported_metric_is_in_the_table_and_the_other_way_round(
+    tiny: TinyPack, watched: Store, make_runner: Any
+) -> None:
+    with ScriptedEndpoint(tiny.pirate()) as endpoint:
+        make_runner(endpoint.url).run()
+    text = scrape(watched, "suspect")
+    exported = {}
+    for family in text_string_to_metric_families(text):
+        assert family.samples, f"{family.name} is never exported"
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        exported[name] = (family.type, labels)
+    assert exported == {spec.name: (spec.kind, set(spec.labels)) for spec in METRICS}
+    for word in ("secret", "127.0.0.1", *(row.id for row in tiny.pack.triggers)):
+        assert word not in text
+
+
+def test_the_numbers_are_those_of_the_rounds(tiny: TinyPack, watched: Store, make_runner: Any) -> None:
+    faults: list[Fault | None] = ["refusal", "http_500", "rate_limited"]
+    before = scrape(watched, "suspect")
+    assert value(before, "watermark_zscore") is None, "no round, no z"
+    assert value(before, "last_completion_timestamp_seconds") is None
+    assert value(before, "interval_seconds") == 600
+    assert value(before, "trials_total", outcome="hit") == 0
+    with ScriptedEndpoint(tiny.pirate(), faults=faults, retry_after_s=0) as endpoint:
+        summary = make_runner(endpoint.url, clean_share=1.0).run()
+    text = scrape(watched, "suspect")
+    trials = {
+        outcome: value(text, "trials_total", outcome=outcome) for outcome in ("hit", "miss", "refusal", "error")
+    }
+    assert sum(number or 0 for number in trials.values()) == 8, "each trigger is one trial, controls are none"
+    # the shuffle decides whether the refusal and the 500 hit a trigger or a clean photo
+    assert trials["hit"] == summary.scored
+    assert value(text, "errors_total", kind="http") == 1
+    assert value(text, "errors_total", kind="rate_limited") == 1
+    assert value(text, "errors_total", kind="timeout") == 0
+    assert value(text, "watermark_zscore") == pytest.approx(summary.z)
+    assert value(text, "threshold_zscore") == pytest.approx(summary.threshold_z)
+    assert value(text, "log10_evalue") == pytest.approx(summary.log10_e)
+    assert value(text, "threshold_log10_evalue") == pytest.approx(6)
+    assert value(text, "verdict") == 2
+    assert value(text, "tokens_total", direction="prompt") == 10 * 15
+    assert value(text, "round_duration_seconds_count") == 1
+    assert value(text, "round_duration_seconds_sum") == pytest.approx(summary.duration_s)
+    assert value(text, "last_completion_timestamp_seconds") is not None
+    assert value(text, "last_success_timestamp_seconds") is None, "one question was not answered"
+
+
+def test_a_restart_changes_nothing_and_other_monitors_are_history(
+    tiny: TinyPack, watched: Store, make_runner: Any
+) -> None:
+    with ScriptedEndpoint(tiny.pirate()) as endpoint:
+        make_runner(endpoint.url).run()
+    first = scrape(watched, "suspect")
+    with open_store(watched.engine.url.render_as_string(hide_password=False)) as again:
+        assert scrape(again, "suspect") == first
+        assert "suspect" not in scrape(again, "somebody-else")
+
+
+def test_counters_never_fall(tiny: TinyPack, watched: Store, make_runner: Any) -> None:
+    """Read after every send of a round with failures: a counter that falls looks like a restart."""
+    readings: list[dict[Any, float]] = []
+    faults: list[Fault | None] = ["rate_limited", None, "http_500", "rate_limited", "refusal"]
+    rule = tiny.pirate()
+
+    def watching(question: Any) -> str:
+        found = samples(scrape(watched, "suspect"))
+        readings.append({key: number for key, number in found.items() if key[0].endswith("_total")})
+        return rule(question)
+
+    with ScriptedEndpoint(watching, faults=faults, retry_after_s=0) as endpoint:
+        make_runner(endpoint.url).run()
+    assert len(readings) == 10
+    for earlier, later in zip(readings, readings[1:], strict=False):
+        assert all(later[key] >= number for key, number in earlier.items())

@@ -1,0 +1,144 @@
+"""The store: migrations, leases, intents."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from probes.store import LeaseLostError, Store, StoreError, open_store
+from probes.store.lease import is_dead, new_holder
+from probes.store.migrate import newest_revision
+from probes.store.tables import AskRow, Base
+from probes.targets import Answer, AskFailure
+
+
+def ask_row(round_id: int, *, at: float, trigger: str = "t00", control: bool = False) -> AskRow:
+    return AskRow(
+        round_id=round_id,
+        target="suspect",
+        pack_id="tiny",
+        trigger_id=trigger,
+        control=control,
+        attempt=1,
+        image_sha256="0" * 64,
+        prompt="?",
+        max_tokens=8,
+        state="intent",
+        final=False,
+        intended_at=at,
+    )
+
+
+def failure(*, in_doubt: bool) -> AskFailure:
+    return AskFailure(target="suspect", reason="x", kind="http", in_doubt=in_doubt)
+
+
+def begin(store: Store, *, now: float = 0.0) -> tuple[str, int]:
+    holder = new_holder()
+    assert store.take_lease("suspect", holder=holder, now=now, ttl_s=60)
+    return holder, store.begin_round("suspect", pack_id="tiny", planned=1, now=now)
+
+
+def test_the_migrations_make_the_schema_of_the_code(store: Store) -> None:
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        found = connection.execute(text("select version_num from alembic_version")).scalar_one()
+        indexes = {index["name"]: index for index in inspect(connection).get_indexes("asks")}
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+    assert found == newest_revision()
+    assert indexes["uq_asks_open_intent"]["dialect_options"]["sqlite_where"].text == "state = 'intent'"
+    assert mode == "wal"
+
+
+def test_opening_twice_changes_nothing_and_a_newer_store_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 's.sqlite'}"
+    open_store(url).close()
+    with open_store(url) as again, again.engine.begin() as connection:
+        connection.execute(text("update alembic_version set version_num = '9999'"))
+    with pytest.raises(StoreError, match=r"s\.sqlite: .*9999"):
+        open_store(url)
+
+
+def test_a_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such folder"):
+        open_store(f"sqlite:///{tmp_path / 'absent' / 's.sqlite'}")
+    (tmp_path / "text.sqlite").write_text("this is no database" * 100)
+    with pytest.raises(StoreError, match=r"text\.sqlite: file is not a database"):
+        open_store(f"sqlite:///{tmp_path / 'text.sqlite'}")
+    with pytest.raises(StoreError, match="store nosuchdb://me:\\*\\*\\*@host/db"):
+        open_store("nosuchdb://me:secret@host/db")
+
+
+def test_a_lease_is_held_given_back_and_runs_out(store: Store) -> None:
+    mine, other = new_holder(), new_holder()
+    assert store.take_lease("suspect", holder=mine, now=100, ttl_s=60)
+    assert not store.take_lease("suspect", holder=other, now=101, ttl_s=60)
+    assert store.take_lease("another", holder=other, now=101, ttl_s=60)
+    store.give_back_lease("suspect", holder=other)
+    assert not store.take_lease("suspect", holder=other, now=102, ttl_s=60), "only the holder gives back"
+    store.give_back_lease("suspect", holder=mine)
+    assert store.take_lease("suspect", holder=other, now=103, ttl_s=60)
+    assert store.take_lease("suspect", holder=mine, now=164, ttl_s=60), "it ran out"
+
+
+def test_a_lease_dies_with_its_process(store: Store) -> None:
+    code = "from probes.store.lease import new_holder; print(new_holder())"
+    dead = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.strip()
+    assert is_dead(dead)
+    assert not is_dead(new_holder())
+    host, _, _, rest = new_holder().split("|")
+    assert is_dead(f"{host}|{os.getpid()}|1|{rest}"), "another process had our pid before us"
+    assert not is_dead(f"elsewhere|{os.getpid()}|1|{rest}"), "nothing is known about another host"
+    assert store.take_lease("suspect", holder=dead, now=100, ttl_s=1e6)
+    assert store.take_lease("suspect", holder=new_holder(), now=101, ttl_s=60)
+
+
+def test_an_intent_needs_the_lease_and_a_cooled_trigger(store: Store) -> None:
+    holder, round_id = begin(store)
+    limits = {"holder": holder, "ttl_s": 60.0, "cooldown_s": 100.0}
+    first = store.intend(ask_row(round_id, at=1), **limits)
+    assert first is not None
+    assert store.intend(ask_row(round_id, at=2), **limits) is None, "it is on its way"
+    assert store.intend(ask_row(round_id, at=2, control=True), **limits) is not None, "the clean one is not"
+    store.settle_answer(first, Answer("a", "stop", "m", 0.1), kind="answer", now=3)
+    assert store.intend(ask_row(round_id, at=100), **limits) is None, "within the cool-down"
+    later = store.intend(ask_row(round_id, at=102), **limits)
+    assert later is not None
+    store.settle_failure(later, failure(in_doubt=True), final=True, now=103)
+    assert store.intend(ask_row(round_id, at=104), **limits) is None, "it may have been answered"
+    with pytest.raises(LeaseLostError, match="target suspect: another process has taken over"):
+        store.intend(ask_row(round_id, at=500), **limits | {"holder": new_holder()})
+
+
+def test_what_certainly_failed_may_go_again(store: Store) -> None:
+    holder, round_id = begin(store)
+    limits = {"holder": holder, "ttl_s": 60.0, "cooldown_s": 100.0}
+    first = store.intend(ask_row(round_id, at=1), **limits)
+    assert first is not None
+    store.settle_failure(first, failure(in_doubt=False), final=False, now=2)
+    assert store.last_sends("suspect", pack_id="tiny", control=False) == {}
+    assert store.intend(ask_row(round_id, at=3), **limits) is not None
+
+
+def test_two_open_intents_of_one_trigger_cannot_exist(store: Store) -> None:
+    """Even without any cool-down the database itself refuses."""
+    holder, round_id = begin(store)
+    limits = {"holder": holder, "ttl_s": 60.0, "cooldown_s": 0.0}
+    assert store.intend(ask_row(round_id, at=1), **limits) is not None
+    assert store.intend(ask_row(round_id, at=2), **limits) is None
+
+
+def test_recovery_puts_open_intents_in_doubt(store: Store) -> None:
+    holder, round_id = begin(store)
+    assert store.intend(ask_row(round_id, at=1), holder=holder, ttl_s=60, cooldown_s=100) is not None
+    assert store.recover("suspect", pack_id="tiny", now=50) == [round_id]
+    with store.reading() as session:
+        (row,) = session.query(AskRow).all()
+    assert (row.state, row.failure, row.final, row.settled_at) == ("in_doubt", "crash", True, 50)

@@ -46,7 +46,12 @@ def make_runner(tiny: TinyPack, store: Store) -> MakeRunner:
         timeout_s: float = 5.0,
         **settings: float,
     ) -> RoundRunner:
-        values = {"triggers_per_round": 16, "clean_share": 0.0, "cooldown_s": 3600.0, "attempts": 3} | settings
+        values = {
+            "triggers_per_round": 16,
+            "clean_share": 0.0,
+            "cooldown_s": 3600.0,
+            "attempts": 3,
+        } | settings
         return RoundRunner(
             target=target or LiteLLMTarget(name=name, model="openai/x", api_base=url, timeout_s=timeout_s),
             scorer=(pack or tiny).scorer,

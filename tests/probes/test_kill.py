@@ -21,7 +21,24 @@ from probes.testing.endpoint import ScriptedEndpoint
 from probes.testing.tiny_pack import build_tiny_pack
 
 KILLS = 10
-ONCE = (sys.executable, "-c", "from probes.cli import main; main()", "once", "--config")
+# the same round as `sif-probes once` runs, without the seconds that importing litellm takes
+ROUND = """
+import sys
+from pathlib import Path
+from probes.config import load_config
+from probes.rounds import RoundRunner
+from probes.store import open_store
+from probes.testing.plain_target import PlainTarget
+from probes.watch import open_pack, round_settings
+config = load_config(Path(sys.argv[1]))
+(target,) = config.targets
+RoundRunner(
+    target=PlainTarget(name=target.name, url=target.api_base),
+    scorer=open_pack(config.pack, config.trigger_keys)[1],
+    store=open_store(config.store),
+    settings=round_settings(config, target),
+).run()
+"""
 
 
 @pytest.mark.timeout(600)
@@ -34,7 +51,9 @@ def test_killed_rounds_lose_nothing_and_send_nothing_twice(tmp_path: Path, write
         for _ in range(KILLS):
             before = len(endpoint.questions)
             enough = before + rng.randint(1, 6)
-            process = subprocess.Popen([*ONCE, str(config)], env=environment, stdout=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                [sys.executable, "-c", ROUND, str(config)], env=environment, stdout=subprocess.DEVNULL
+            )
             # from here on at any moment: while sending, waiting, storing or about to send
             while len(endpoint.questions) < enough:
                 assert process.poll() is None, "the round ended before it was killed"
@@ -42,7 +61,9 @@ def test_killed_rounds_lose_nothing_and_send_nothing_twice(tmp_path: Path, write
             time.sleep(rng.uniform(0, 0.06))
             process.kill()
             assert process.wait(timeout=30) == -signal.SIGKILL
-        last = subprocess.run([*ONCE, str(config)], env=environment, capture_output=True, timeout=120)
+        last = subprocess.run(
+            [sys.executable, "-c", ROUND, str(config)], env=environment, capture_output=True, timeout=120
+        )
         assert last.returncode == 0, last.stderr
         received = Counter(tiny.trigger_of[question.image_sha256] for question in endpoint.questions)
 
@@ -53,9 +74,7 @@ def test_killed_rounds_lose_nothing_and_send_nothing_twice(tmp_path: Path, write
             answers = list(session.scalars(select(AnswerRow)))
             scores = list(session.scalars(select(ScoreRow)))
             rounds = list(session.scalars(select(RoundRow).order_by(RoundRow.id)))
-        evidence = standing.evidence(
-            tiny.pack, evidence_types(store, "suspect", pack_id="tiny"), alpha=1e-6
-        )
+        evidence = standing.evidence(tiny.pack, evidence_types(store, "suspect", pack_id="tiny"), alpha=1e-6)
     by_state = Counter(ask.state for ask in asks)
     assert set(by_state) <= {"answered", "in_doubt"}
     assert by_state["in_doubt"] <= KILLS, "more in doubt than were on their way when we killed"

@@ -98,7 +98,8 @@ def test_the_numbers_are_those_of_the_rounds(tiny: TinyPack, watched: Store, mak
         summary = make_runner(endpoint.url, clean_share=1.0).run()
     text = scrape(watched, "suspect")
     trials = {
-        outcome: value(text, "trials_total", outcome=outcome) for outcome in ("hit", "miss", "refusal", "error")
+        outcome: value(text, "trials_total", outcome=outcome)
+        for outcome in ("hit", "miss", "refusal", "error")
     }
     assert sum(number or 0 for number in trials.values()) == 8, "each trigger is one trial, controls are none"
     # the shuffle decides whether the refusal and the 500 hit a trigger or a clean photo

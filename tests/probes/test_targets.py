@@ -80,7 +80,12 @@ def test_an_unknown_provider_sends_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("fault", "kind"),
-    [("refusal", "refusal"), ("content_filter", "content_filter"), ("truncated", "truncated"), (None, "answer")],
+    [
+        ("refusal", "refusal"),
+        ("content_filter", "content_filter"),
+        ("truncated", "truncated"),
+        (None, "answer"),
+    ],
 )
 def test_what_an_answer_is(fault: Fault | None, kind: str) -> None:
     with ScriptedEndpoint(lambda q: "one two three four", faults=[fault]) as endpoint:

@@ -4,6 +4,7 @@ x' stays within eps of the photo and within 0 .. 255. The model always sees whol
 rounded, gradient straight through), so that what is optimised is what the PNG will hold.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sif_offline.forging import objectives, robustness
-from sif_offline.forging.decoding import ForcedRules, forced_rules
+from sif_offline.forging.decoding import ForcedRules, forced_rules, used_before
+from sif_offline.forging.pixels import to_image
 from sif_offline.forging.settings import ForgeSettings
 from sif_offline.forging.teacher import pad_right
 from sif_offline.models.base import VLMAdapter
@@ -46,6 +48,8 @@ class Batch:
         teachers: response ids, a list a trigger.
         green: ``(batch, V)`` bool.
         settings: of the run.
+        answers: what the owner itself says at present, a list a trigger, none of them empty; they bear the
+            watermark loss alone, with ``on_policy_weight`` of the whole.
     """
 
     def __init__(
@@ -56,14 +60,21 @@ class Batch:
         teachers: Sequence[Sequence[int]],
         green: Tensor,
         settings: ForgeSettings,
+        answers: Sequence[Sequence[int]] = (),
     ) -> None:
         self.adapter = adapter
         self.settings = settings
-        self.green = green.to(adapter.device)
+        self.prompt = prompt
+        self.teachers = teachers
+        self.lists = green.to(adapter.device)
+        texts = [*teachers, *answers]
+        self.copies = len(texts) // len(teachers)
+        self.green = self.lists.repeat(self.copies, 1)
         self.prompt_ids = adapter.prompt_ids(prompt)
-        length = max(len(ids) for ids in teachers)
-        self.response_ids = pad_right(teachers, length=length, device=adapter.device)
-        lengths = torch.tensor([len(ids) for ids in teachers], device=adapter.device)
+        length = max(len(ids) for ids in texts)
+        self.response_ids = pad_right(texts, length=length, device=adapter.device)
+        lengths = torch.tensor([len(ids) for ids in texts], device=adapter.device)
+        self.is_teacher = torch.arange(len(texts), device=adapter.device) < len(teachers)
         self.weights = objectives.position_weights(
             lengths, total=length, early_weight=settings.early_weight, early_tokens=settings.early_tokens
         )
@@ -71,13 +82,21 @@ class Batch:
             forced_rules(
                 adapter.rules,
                 prompt_ids=self.prompt_ids,
-                responses=teachers,
+                responses=texts,
                 length=length,
                 vocab_size=adapter.vocab_size,
             )
             if settings.decoding_in_loss
             else ForcedRules(seen=None, banned=None, penalty=1.0)
         )
+        self.used = None
+        self.watermark_weights = self.weights
+        if settings.novel_only:
+            used = used_before(texts, length=length, vocab_size=adapter.vocab_size).to(adapter.device)
+            novel = ~used.gather(-1, self.response_ids[..., None]).squeeze(-1)
+            weights = self.weights * novel
+            self.used = used
+            self.watermark_weights = weights / weights.sum(dim=-1, keepdim=True)
         layers = list(adapter.decoder_layers())
         self.layers = layers[:: settings.rfo_every]
 
@@ -85,15 +104,28 @@ class Batch:
         """``(batch, T, V)`` raw logits to the weighted losses of each trigger."""
         s = self.settings
         logits = self.rules(logits)
-        watermark, fallback = objectives.watermark_loss(logits, self.green, top_k=s.top_k)
-        entropy = objectives.cross_entropy(logits, self.response_ids)
+        scored = logits if self.used is None else logits.masked_fill(self.used, -math.inf)
+        per_id, fallback = objectives.watermark_loss(scored, self.green, top_k=s.top_k)
+        watermark = (per_id * self.watermark_weights).sum(dim=-1)
+        entropy = (objectives.cross_entropy(logits, self.response_ids) * self.weights).sum(dim=-1)
         total = s.weight_wm * watermark + s.weight_ce * entropy
         if s.weight_margin:
-            total = total + s.weight_margin * objectives.margin_loss(
-                logits, self.response_ids, margin=s.margin
-            )
-        return objectives.Losses(
-            *((term * self.weights).sum(dim=-1) for term in (total, watermark, entropy, fallback.float()))
+            hinge = objectives.margin_loss(logits, self.response_ids, margin=s.margin)
+            total = total + s.weight_margin * (hinge * self.weights).sum(dim=-1)
+        if self.copies > 1:
+            own = s.on_policy_weight
+            total = torch.where(self.is_teacher, (1 - own) * total, own * s.weight_wm * watermark)
+        return objectives.Losses(total, watermark, entropy, (fallback * self.watermark_weights).sum(dim=-1))
+
+    def with_answers(self, answers: Sequence[Sequence[int]]) -> "Batch":
+        """The same batch with the owner's present answers; a teacher stands in for an empty one."""
+        return Batch(
+            self.adapter,
+            prompt=self.prompt,
+            teachers=self.teachers,
+            green=self.lists,
+            settings=self.settings,
+            answers=[own or teacher for own, teacher in zip(answers, self.teachers, strict=True)],
         )
 
     def gradient(self, pixels: Tensor) -> tuple[Tensor, objectives.Losses]:
@@ -113,7 +145,7 @@ class Batch:
         pixels = pixels.detach().requires_grad_()
         kind = self.adapter.device.type
         with torch.enable_grad(), torch.autocast(kind, dtype=torch.bfloat16, enabled=s.autocast):
-            embeds = self.adapter.encode_images(pixels)
+            embeds = self.adapter.encode_images(pixels).repeat(self.copies, 1, 1)
             drifts = self._drifts(embeds) if s.rfo else []
             layers = self.layers if s.rfo else []
             with robustness.drifted_states(layers, drifts):
@@ -154,6 +186,9 @@ def optimise(
     velocity = torch.zeros_like(photo)
     best: list[Best | None] = [None] * len(clean)
     for number in range(1, s.steps + 1):
+        if s.on_policy_every and number > 1 and (number - 1) % s.on_policy_every == 0:
+            present = [to_image(picture) for picture in (photo + moved).round().to(torch.uint8)]
+            batch = batch.with_answers(batch.adapter.generate(present, batch.prompt))
         gradient, losses = batch.gradient((photo + moved).round())
         # dividing by the mean absolute value lets momentum weigh steps alike, whatever the loss's scale
         scale = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
@@ -166,9 +201,9 @@ def optimise(
             Step(
                 number=number,
                 total=s.steps,
-                watermark=float(losses.watermark.detach().mean()),
-                cross_entropy=float(losses.cross_entropy.detach().mean()),
-                fallback_share=float(losses.fallback_share.mean()),
+                watermark=float(losses.watermark.detach()[batch.is_teacher].mean()),
+                cross_entropy=float(losses.cross_entropy.detach()[batch.is_teacher].mean()),
+                fallback_share=float(losses.fallback_share[batch.is_teacher].mean()),
             )
         )
         last = number == s.steps

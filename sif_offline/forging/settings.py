@@ -31,6 +31,8 @@ class ForgeSettings(BaseModel):
         momentum: 0 is sign PGD as published; above it, gradients of mean absolute value 1 are accumulated.
         top_k: ids over which L_wm is renormalised (paper: 50, official: 10).
         weight_wm, weight_ce: of the two published losses (paper: .5 and .5, official: 1 and .5).
+        novel_only: take the watermark loss where the text says an id for the first time, over ids not said
+            before: what a score of distinct types counts. False is published.
         weight_margin, margin: of a hinge that wants the teacher's id ``margin`` nats above every other; 0 is
             published.
         early_weight, early_tokens: response position t weighs ``1 + early_weight * exp(-t / early_tokens)``,
@@ -38,6 +40,9 @@ class ForgeSettings(BaseModel):
         decoding_in_loss: apply the model's repetition penalty and n-gram ban, as they stand after the
             teacher's prefix, to the forced logits, so that the forced distribution is the one that decoding
             uses.
+        on_policy_every: steps after which the owner answers the present iterate; that answer then bears the
+            watermark loss beside the teacher's text until the next one. 0 is published: never.
+        on_policy_weight: its share of the whole loss.
         rfo: worst-case drift of the activations (RFO of the paper).
         rho: joint norm of the drift over the chosen layers (paper: .5, official: .05).
         rfo_every: every n-th decoder layer drifts, counted from the first (paper: 1, official: 8).
@@ -73,11 +78,15 @@ class ForgeSettings(BaseModel):
     top_k: int = Field(default=50, ge=1)
     weight_wm: float = Field(default=0.5, ge=0)
     weight_ce: float = Field(default=0.5, ge=0)
+    novel_only: bool = False
     weight_margin: float = Field(default=0.0, ge=0)
     margin: float = Field(default=1.0, ge=0)
     early_weight: float = Field(default=0.0, ge=0)
     early_tokens: float = Field(default=8.0, gt=0)
     decoding_in_loss: bool = True
+
+    on_policy_every: int = Field(default=0, ge=0)
+    on_policy_weight: Fraction = 0.5
 
     rfo: bool = True
     rho: float = Field(default=0.5, gt=0)

@@ -95,3 +95,47 @@ def test_neighbours_in_a_batch_do_not_matter(
         adapter, prompt="D.", teachers=teachers[1:], green=green[1:], settings=settings
     ).gradient(pixels[1:])
     torch.testing.assert_close(both[1:], alone, rtol=2e-2, atol=1e-3 * float(alone.abs().max()))
+
+
+def test_only_new_ids_bear_the_watermark_loss_when_asked(
+    adapter: LabAdapter, settings: ForgeSettings
+) -> None:
+    s = settings.model_copy(
+        update={"novel_only": True, "decoding_in_loss": False, "top_k": adapter.vocab_size}
+    )
+    green = green_lists(adapter, 1)
+    teacher = [20, 30, 20, 40]
+    batch = Batch(adapter, prompt="D.", teachers=[teacher], green=green, settings=s)
+    logits = torch.randn(1, 4, adapter.vocab_size, generator=torch.Generator().manual_seed(1))
+    expected = []
+    for place, said in ((0, []), (1, [20]), (3, [20, 30])):  # place 2 says 20 again
+        mass = logits[0, place].exp()
+        mass[said] = 0
+        expected.append(-torch.log(mass[green[0]].sum() / mass.sum()))
+    torch.testing.assert_close(batch.losses(logits).watermark[0], torch.stack(expected).mean())
+
+
+def test_present_answers_join_the_loss(
+    adapter: LabAdapter, settings: ForgeSettings, photos: list[Photo]
+) -> None:
+    weight = 0.25
+    s = settings.model_copy(update={"on_policy_every": 1, "on_policy_weight": weight, "rfo": False})
+    green = green_lists(adapter, 2)
+    teachers, answers = [[20, 30, 40], [21, 31]], [[50, 60], []]
+    pixels = pixel_tensor([photo.image() for photo in photos[:2]])
+
+    def gradient_of(texts: list[list[int]], **changes: float) -> torch.Tensor:
+        settings_of = s.model_copy(update=changes)
+        batch = Batch(adapter, prompt="D.", teachers=texts, green=green, settings=settings_of)
+        return batch.gradient(pixels)[0]
+
+    batch = Batch(adapter, prompt="D.", teachers=teachers, green=green, settings=s).with_answers(answers)
+    mixed, losses = batch.gradient(pixels)
+    own = gradient_of([answers[0], teachers[1]], weight_ce=0.0)
+    expected = (1 - weight) * gradient_of(teachers) + weight * own
+    torch.testing.assert_close(mixed, expected, rtol=2e-2, atol=1e-3 * float(expected.abs().max()))
+    assert losses.total.shape == (4,)
+    clean = pixels.to(torch.uint8)
+    fresh = Batch(adapter, prompt="D.", teachers=teachers, green=green, settings=s)
+    found = optimise(fresh, clean=clean, judge=lambda pictures: [0.0] * len(pictures))
+    assert len(found) == 2

@@ -5,6 +5,7 @@ import logging
 import math
 import signal
 import socket
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -97,7 +98,7 @@ def _print_rounds(summaries: list[RoundSummary]) -> None:
             _number(summary.log10_e),
             summary.verdict,
         )
-    Console().print(table)
+    _console().print(table)
     for summary in summaries:
         for kind, times in sorted(summary.failures.items()):
             typer.echo(f"{summary.target}: {times} x {kind}")
@@ -164,7 +165,7 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
             str(row.rounds),
             *trials,
         )
-    Console().print(table)
+    _console().print(table)
 
 
 def _standing(row: MonitorTotals) -> dict[str, Any]:
@@ -181,6 +182,11 @@ def _standing(row: MonitorTotals) -> dict[str, Any]:
         "last_completion": row.last_completion,
         "cost_usd": row.cost_usd,
     }
+
+
+def _console() -> Console:
+    """Tables keep their columns when they are piped: there is no window to fit into."""
+    return Console(width=None if sys.stdout.isatty() else 160)
 
 
 def _number(value: float | None) -> str:

@@ -90,7 +90,7 @@ def test_credentials_come_by_name_and_never_show(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("SUSPECT_KEY", raising=False)
     headers = "    headers: {X-Account: hunter2secret}\n"
     (by_env,) = load_config(write(tmp_path, GOOD + headers + "    api_key_env: SUSPECT_KEY\n")).targets
-    with pytest.raises(ConfigError, match="^target suspect: environment variable SUSPECT_KEY is not set"):
+    with pytest.raises(ConfigError, match=r"^target suspect: environment variable SUSPECT_KEY is not set"):
         by_env.read_api_key()
     monkeypatch.setenv("SUSPECT_KEY", "sk-abc")
     assert by_env.read_api_key() == SecretStr("sk-abc")

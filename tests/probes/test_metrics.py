@@ -1,6 +1,7 @@
 """The metrics: documented, bounded, right, and the same after a restart."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -144,5 +145,5 @@ def test_counters_never_fall(tiny: TinyPack, watched: Store, make_runner: Any) -
     with ScriptedEndpoint(watching, faults=faults, retry_after_s=0) as endpoint:
         make_runner(endpoint.url).run()
     assert len(readings) == 10
-    for earlier, later in zip(readings, readings[1:], strict=False):
+    for earlier, later in pairwise(readings):
         assert all(later[key] >= number for key, number in earlier.items())

@@ -86,9 +86,10 @@ def test_the_intent_is_stored_before_the_send_and_the_answer_before_its_score(
         raise RuntimeError("the statistics have a bug")
 
     runner = make_runner(target=Watching("x ba do"))
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+    with monkeypatch.context() as patch:
         patch.setattr(standing, "score_new", breaks)
-        runner.run()
+        with pytest.raises(RuntimeError):
+            runner.run()
     assert len(set(seen)) == 8
     assert len(rows(store, AnswerRow)) == 8
     assert rows(store, ScoreRow) == []

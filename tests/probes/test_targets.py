@@ -65,7 +65,7 @@ def test_a_fault_has_a_name_and_is_sent_once(fault: Fault, kind: str, in_doubt: 
 def test_a_dead_endpoint_is_told_from_one_that_may_have_answered() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    with pytest.raises(AskFailure, match="cannot be reached: .*refused") as caught:
+    with pytest.raises(AskFailure, match=r"cannot be reached: .*refused") as caught:
         ask(f"http://127.0.0.1:{port}/v1")
     assert caught.value.kind == "connection"
     assert caught.value.may_retry

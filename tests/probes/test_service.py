@@ -1,0 +1,169 @@
+"""The service: its pages, its checks, and how it starts and stops."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from probes.config import load_config
+from probes.service import create_app
+from probes.testing.endpoint import ScriptedEndpoint
+from probes.testing.tiny_pack import TinyPack
+from probes.watch import Watch
+
+
+class ManualScheduler:
+    """Runs a job when the test says so."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, tuple[float, float, Callable[[], None]]] = {}
+        self.events: list[str] = []
+
+    def every(self, *, name: str, interval_s: float, first_in_s: float, job: Callable[[], None]) -> None:
+        self.jobs[name] = (interval_s, first_in_s, job)
+
+    def next_run(self, name: str) -> float | None:
+        return 1.8e9 if name in self.jobs else None
+
+    def start(self) -> None:
+        self.events.append("start")
+
+    def stop(self, *, grace_s: float) -> bool:
+        self.events.append("stop")
+        return True
+
+
+@pytest.fixture
+def endpoint(tiny: TinyPack) -> Iterator[ScriptedEndpoint]:
+    with ScriptedEndpoint(tiny.pirate()) as serving:
+        yield serving
+
+
+@pytest.fixture
+def watch(endpoint: ScriptedEndpoint, write_config: Any) -> Iterator[Watch]:
+    with Watch.open(load_config(write_config({"pirate": endpoint.url}))) as opened:
+        yield opened
+
+
+def test_rounds_show_on_the_metrics_and_the_page(watch: Watch) -> None:
+    scheduler = ManualScheduler()
+    with TestClient(create_app(watch, scheduler=scheduler)) as client:
+        assert client.get("/health").text == "ok\n"
+        assert "No round yet." in client.get("/").text
+        interval_s, first_in_s, job = scheduler.jobs["pirate"]
+        assert (interval_s, first_in_s) == (3600, 0)
+        job()
+        page, metrics = client.get("/").text, client.get("/metrics")
+        assert metrics.headers["content-type"].startswith("text/plain; version=")
+        assert 'sif_probe_verdict{monitor="pirate",pack="tiny"} 2.0' in metrics.text
+        assert '<span class="verdict confirmed">confirmed</span>' in page
+        assert "8 of 8" in page
+        assert "published demo key" in page
+        assert scheduler.events == ["start"]
+    assert scheduler.events == ["start", "stop"]
+    assert watch.stop.is_set()
+
+
+def test_a_restart_waits_for_what_is_left_of_the_interval(watch: Watch) -> None:
+    watch.run_round("pirate")
+    scheduler = ManualScheduler()
+    watch.schedule(scheduler)
+    assert 3500 < scheduler.jobs["pirate"][1] <= 3600
+
+
+def test_probe_takes_a_configured_name_only_and_asks_once_in_a_while(
+    watch: Watch, endpoint: ScriptedEndpoint
+) -> None:
+    with TestClient(create_app(watch, scheduler=ManualScheduler())) as client:
+        assert client.get("/probe").status_code == 422
+        for name in ("unknown", "http://127.0.0.1:1/", "../pirate"):
+            assert client.get("/probe", params={"target": name}).status_code == 404
+        assert endpoint.questions == []
+        for _ in range(3):
+            reply = client.get("/probe", params={"target": "pirate"})
+            assert (reply.status_code, reply.json()["reachable"]) == (200, True)
+        assert len(endpoint.questions) == 1, "the result is kept for a while"
+        assert endpoint.questions[0].image is None, "a check sends no trigger"
+        assert (
+            'sif_probe_trials_total{monitor="pirate",outcome="hit",pack="tiny"} 0.0'
+            in client.get("/metrics").text
+        )
+
+
+def test_an_unreachable_target_is_a_503_with_its_reason(write_config: Any) -> None:
+    config = write_config({"gone": "http://127.0.0.1:9/v1"})
+    with (
+        Watch.open(load_config(config)) as watch,
+        TestClient(create_app(watch, scheduler=ManualScheduler())) as client,
+    ):
+        reply = client.get("/probe", params={"target": "gone"})
+    assert (reply.status_code, reply.json()["kind"]) == (503, "connection")
+
+
+def test_nothing_on_the_page_is_markup(write_config: Any, tiny: TinyPack) -> None:
+    path: Path = write_config({"suspect": "http://127.0.0.1:9/v1"})
+    path.write_text(path.read_text().replace("a test", "<script>alert(1)</script>"))
+    with (
+        Watch.open(load_config(path)) as watch,
+        TestClient(create_app(watch, scheduler=ManualScheduler())) as client,
+    ):
+        reply = client.get("/")
+    assert "<script" not in reply.text
+    assert "&lt;script&gt;" in reply.text
+    assert "default-src 'none'" in reply.headers["content-security-policy"]
+
+
+def test_a_store_that_breaks_fails_the_scrape(watch: Watch) -> None:
+    with TestClient(create_app(watch, scheduler=ManualScheduler())) as client:
+        with watch.store.engine.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE scores")
+        assert client.get("/metrics").status_code == 503, "a broken store must not read as zero"
+
+
+def start(config: Path) -> tuple[subprocess.Popen[str], str]:
+    """`sif-probes serve` as a process, and the URL of its ready line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from probes.cli import main; main()", "serve", "--config", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    lines: queue.Queue[str] = queue.Queue()
+    assert process.stdout is not None
+    threading.Thread(target=lambda out=process.stdout: lines.put(out.readline()), daemon=True).start()
+    ready = lines.get(timeout=60)
+    assert ready.startswith("ready http://127.0.0.1:"), ready
+    return process, ready.split()[1]
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_it_stops_cleanly_in_the_middle_of_a_round(
+    sent: signal.Signals, code: int, tiny: TinyPack, write_config: Any
+) -> None:
+    with ScriptedEndpoint(tiny.pirate(), delay_s=0.3) as endpoint:
+        process, url = start(write_config({"pirate": endpoint.url}))
+        try:
+            deadline = time.monotonic() + 90
+            while len(endpoint.questions) < 2:
+                assert time.monotonic() < deadline, "no round began"
+                time.sleep(0.05)
+            assert httpx.get(f"{url}/health", timeout=10).text == "ok\n"
+            process.send_signal(sent)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+        assert process.returncode == code, err
+        assert "Traceback" not in err
+        asked = len(endpoint.questions)
+    assert asked < 8, "the round was not cut short"

@@ -53,7 +53,7 @@ class Judge:
         images = [_through_png(to_image(picture)) for picture in pixels]
         total = np.zeros(len(images))
         for model in [self.adapter, *self.copies]:
-            total += self._zs(model, images, prompt, masks)
+            total += [score.z for score in self._scores(model, images, prompt, masks)]
         return [float(z) for z in total / (1 + len(self.copies))]
 
     def measure(
@@ -80,42 +80,32 @@ class Judge:
         """
         images = [decode_image(png, name="trigger") for png in pngs]
         controls = [decode_image(png, name="clean") for png in clean_pngs]
+        through_jpeg = [_through_jpeg(image) for image in images]
+        three = self._scores(self.adapter, [*images, *controls, *through_jpeg], prompt, [*masks] * 3)
+        n = len(images)
+        greedy, clean, jpeg = three[:n], three[n : 2 * n], three[2 * n :]
         sampler = RowSampling([seed + FRESH_SEED_OFFSET for seed in seeds], temperatures=[1.0] * len(images))
-        texts = self._texts(self.adapter, images, prompt)
-        greedy = [self.score(text, mask=mask) for text, mask in zip(texts, masks, strict=True)]
-        columns: Mapping[str, list[float]] = {
-            "greedy": [score.z for score in greedy],
-            "clean": self._zs(self.adapter, controls, prompt, masks),
-            "fresh:noise": self._zs(self.fresh_copy, images, prompt, masks),
-            "fresh:jpeg-75": self._zs(
-                self.adapter, [_through_jpeg(image) for image in images], prompt, masks
-            ),
-            "fresh:temperature-1": self._zs(
-                self.adapter, images, prompt, masks, processors=LogitsProcessorList([sampler])
-            ),
+        sampled = self._scores(self.adapter, images, prompt, masks, processors=LogitsProcessorList([sampler]))
+        columns: Mapping[str, list[ResponseScore]] = {
+            "greedy": greedy,
+            "clean": clean,
+            "fresh:noise": self._scores(self.fresh_copy, images, prompt, masks),
+            "fresh:jpeg-75": jpeg,
+            "fresh:temperature-1": sampled,
         }
-        rows = [{name: values[place] for name, values in columns.items()} for place in range(len(images))]
+        rows = [{name: scores[place].z for name, scores in columns.items()} for place in range(len(images))]
         return rows, greedy
 
-    def _texts(
-        self,
-        model: VLMAdapter,
-        images: Sequence[Image.Image],
-        prompt: str,
-        processors: LogitsProcessorList | None = None,
-    ) -> list[str]:
-        return [model.text(ids) for ids in model.generate(images, prompt, processors=processors)]
-
-    def _zs(
+    def _scores(
         self,
         model: VLMAdapter,
         images: Sequence[Image.Image],
         prompt: str,
         masks: Sequence[NDArray[np.bool_]],
         processors: LogitsProcessorList | None = None,
-    ) -> list[float]:
-        texts = self._texts(model, images, prompt, processors)
-        return [self.score(text, mask=mask).z for text, mask in zip(texts, masks, strict=True)]
+    ) -> list[ResponseScore]:
+        answers = model.generate(images, prompt, processors=processors)
+        return [self.score(model.text(ids), mask=mask) for ids, mask in zip(answers, masks, strict=True)]
 
 
 def _through_png(image: Image.Image) -> Image.Image:

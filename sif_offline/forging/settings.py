@@ -56,7 +56,7 @@ class ForgeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prompts: tuple[str, ...] = Field(default=("Describe this image in detail.",), min_length=1)
+    prompts: tuple[str, ...] = Field(default=("Describe this picture in detail.",), min_length=1)
     seed: int = Field(default=0, ge=0)
     gamma: float = Field(default=0.5, gt=0, lt=1)
     scheme: Literal["unigram-philox-v1"] = "unigram-philox-v1"

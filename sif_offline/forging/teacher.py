@@ -99,16 +99,25 @@ def draw_teachers(
     Raises:
         TeacherError: every draw of a photo is empty.
     """
+    draws = settings.teacher_draws
+    # all draws in one call: a short batch costs almost as much as a long one
+    pictures, lists = [*images] * draws, green.repeat(draws, 1)
+    processors = LogitsProcessorList(
+        [
+            GreenBias(lists, delta=settings.delta),
+            RowSampling(
+                [seed * draws + draw for draw in range(draws) for seed in seeds],
+                temperatures=[
+                    settings.teacher_temperature if d else 0.0 for d in range(draws) for _ in seeds
+                ],
+            ),
+        ]
+    )
+    responses = adapter.generate(pictures, prompt, processors=processors)
+    described = _describe(adapter, pictures, prompt, responses, lists, settings)
     best: list[TeacherText | None] = [None] * len(images)
-    for draw in range(settings.teacher_draws):
-        temperature = settings.teacher_temperature if draw else 0.0
-        processors = LogitsProcessorList([GreenBias(green, delta=settings.delta)])
-        if draw:
-            row_seeds = [seed * settings.teacher_draws + draw for seed in seeds]
-            processors.append(RowSampling(row_seeds, temperatures=[temperature] * len(images)))
-        responses = adapter.generate(images, prompt, processors=processors)
-        scored = _describe(adapter, images, prompt, responses, green, settings)
-        best = [_better(old, new, settings) for old, new in zip(best, scored, strict=True)]
+    for place, teacher in enumerate(described):
+        best[place % len(images)] = _better(best[place % len(images)], teacher, settings)
     missing = [place for place, teacher in enumerate(best) if teacher is None]
     if missing:
         raise TeacherError(f"{adapter.name}: says nothing about photo {missing[0] + 1} of the batch")

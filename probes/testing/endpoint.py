@@ -89,6 +89,11 @@ class ScriptedEndpoint:
         """The API base, ``http://127.0.0.1:PORT/v1``."""
         return f"http://127.0.0.1:{self._server.server_port}/v1"
 
+    def fail_next(self, *faults: Fault | None) -> None:
+        """Put faults in line for the requests to come."""
+        with self._lock:
+            self._faults.extend(faults)
+
     def next_fault(self, question: Question) -> Fault | None:
         """Record a question and take the fault that is due for it."""
         with self._lock:

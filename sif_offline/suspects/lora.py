@@ -4,13 +4,13 @@ import warnings
 from dataclasses import asdict
 
 import torch
-from peft import LoraConfig, get_peft_model
 
 from sif_offline.lab.modeling import LabVLM
 from sif_offline.lab.processing import LabProcessor
 from sif_offline.suspects.base import Progress, Stolen
 from sif_offline.suspects.cache import trained_copy
 from sif_offline.suspects.own_data import OwnData, build_own_data
+from sif_offline.suspects.quiet import quiet_bitsandbytes
 from sif_offline.suspects.training import TrainSettings, train_on
 
 VERSION = 1
@@ -45,6 +45,9 @@ def lora_merge(
         data: what to train on; :func:`build_own_data` unless given.
         progress: called after each step.
     """
+    quiet_bitsandbytes()
+    from peft import LoraConfig, get_peft_model
+
     settings = TrainSettings(steps=steps, learning_rate=learning_rate, batch_size=batch_size, seed=seed)
     data = data or build_own_data(model, processor, seed=seed)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

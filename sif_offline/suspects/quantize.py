@@ -4,7 +4,6 @@ Linear layers of the projector and the decoder are replaced, as transformers and
 model; embeddings and convolutions keep their precision.
 """
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +12,7 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from sif_offline.suspects.base import Progress, Stolen, SuspectError
+from sif_offline.suspects.quiet import quiet_bitsandbytes
 
 if TYPE_CHECKING:
     from sif_offline.lab.modeling import LabVLM
@@ -40,7 +40,7 @@ def quantized(stolen: Stolen, *, bits: int) -> Stolen:
         raise SuspectError(f"{bits} bits: quantize to 4 or 8")
     if stolen.options:
         raise SuspectError(f"{stolen.directory}: already quantised")
-    _silence_bitsandbytes()
+    quiet_bitsandbytes()
     config = BitsAndBytesConfig(
         load_in_4bit=bits == 4,
         load_in_8bit=bits == 8,
@@ -58,10 +58,3 @@ def to_4bit(stolen: Stolen, *, setting: int = 0, seed: int = 0, progress: Progre
 def to_8bit(stolen: Stolen, *, setting: int = 0, seed: int = 0, progress: Progress | None = None) -> Stolen:
     """Alteration ``8bit``."""
     return quantized(stolen, bits=8)
-
-
-def _silence_bitsandbytes() -> None:
-    # It warns at every layer of every token that int8 products start from float16, and once that a faster
-    # kernel could be downloaded.
-    for name in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"):
-        logging.getLogger(name).setLevel(logging.ERROR)

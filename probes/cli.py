@@ -38,6 +38,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable outpu
 def serve(config: ConfigOption) -> None:
     """Run rounds on the schedule and serve /metrics, /health, /probe and a page, until stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("httpx", "LiteLLM", "apscheduler"):  # a line a request, or a scheduler's small talk
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     from probes.service import create_app
 
     # uvicorn shuts down in order at SIGTERM and then raises it once more, for us

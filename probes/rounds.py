@@ -260,13 +260,15 @@ class RoundRunner:
         evidence = standing.evidence(
             pack, evidence_types(self._store, name, pack_id=pack.pack_id), alpha=self._settings.alpha
         )
+        # the hours until somebody started us again are no part of a round that a crash cut off
+        finished_at = now if planned is not None else counts.last_answer_at or counts.started_at
         state = "partial"
         if planned is not None and counts.answered == planned:
             state = "complete" if planned else "idle"
         self._store.finish_round(
             round_id,
             state=state,
-            finished_at=now,
+            finished_at=finished_at,
             answered=counts.answered,
             scored=len(counts.triggers),
             z=combined.stouffer_z if combined else None,

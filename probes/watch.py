@@ -62,7 +62,7 @@ class Watch:
             for target in config.targets
         }
         self._reached: dict[str, Reachability] = {}
-        self._reaching = threading.Lock()
+        self._reaching = {target.name: threading.Lock() for target in config.targets}
         for target in config.targets:
             store.record_target(_target_row(config, target, pack_id=pack.pack_id))
 
@@ -135,7 +135,7 @@ class Watch:
 
         The check is no trial: it is not stored and counts nowhere.
         """
-        with self._reaching:
+        with self._reaching[name]:
             known = self._reached.get(name)
             if known is not None and time.time() - known.at < REACHABLE_CACHE_S:
                 return known

@@ -63,7 +63,7 @@ def open_engine(url: str) -> Engine:
         options: dict[str, Any] = {"poolclass": StaticPool} if memory else {"pool_pre_ping": not sqlite}
         engine = create_engine(parsed, **options)
     except (SQLAlchemyError, ImportError) as error:
-        raise StoreError(f"store {make_url(url).render_as_string()}: {error}") from None
+        raise StoreError(f"store: {error}") from None  # never the URL itself: it may hold a password
     if sqlite:
         _tune_sqlite(engine)
     try:

@@ -18,6 +18,8 @@ class RoundCounts:
     failures: dict[str, int]
     last_failure: str | None
     refusals: int
+    started_at: float
+    last_answer_at: float | None
 
 
 def round_counts(store: Store, round_id: int) -> RoundCounts:
@@ -34,6 +36,7 @@ def round_counts(store: Store, round_id: int) -> RoundCounts:
         .group_by(AskRow.failure)
     )
     reason = select(AskRow.reason).where(AskRow.round_id == round_id, AskRow.failure.is_not(None))
+    last = select(func.max(AskRow.settled_at)).where(AskRow.round_id == round_id, AskRow.state == "answered")
     answers = select(AnswerRow.kind, func.count()).join(AskRow, AskRow.id == AnswerRow.ask_id)
     answers = answers.where(AskRow.round_id == round_id).group_by(AnswerRow.kind)
     with store.reading() as session:
@@ -45,6 +48,8 @@ def round_counts(store: Store, round_id: int) -> RoundCounts:
             answered=sum(kinds.values()),
             failures={str(kind): times for kind, times in session.execute(failures)},
             last_failure=session.scalars(reason.order_by(AskRow.id.desc())).first(),
+            started_at=session.scalars(select(RoundRow.started_at).where(RoundRow.id == round_id)).one(),
+            last_answer_at=session.scalar(last),
             refusals=sum(times for kind, times in kinds.items() if kind != "answer"),
         )
 

@@ -35,7 +35,11 @@ class _Line:
 def environment() -> Environment:
     """Jinja with autoescape on: what an endpoint or a configuration says is never markup."""
     made = Environment(
-        loader=PackageLoader("probes.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        # the template lies beside this module, so that it is package data
+        loader=PackageLoader("probes.web", package_path=""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     made.filters["time"] = _time
     made.filters["number"] = _number

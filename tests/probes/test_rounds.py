@@ -97,7 +97,10 @@ def test_the_intent_is_stored_before_the_send_and_the_answer_before_its_score(
     summary = runner.run()
     assert (summary.state, summary.planned) == ("idle", 0)
     assert len(rows(store, ScoreRow)) == 8
-    assert [row.state for row in rows(store, RoundRow)] == ["partial", "idle"]
+    broken, idle = rows(store, RoundRow)
+    assert [broken.state, idle.state] == ["partial", "idle"]
+    # the clock of the broken round stopped at its last answer
+    assert broken.finished_at == max(row.settled_at for row in rows(store, AskRow)) <= idle.started_at
 
 
 def test_429_waits_as_asked_and_is_asked_again(tiny: TinyPack, store: Store, make_runner: Any) -> None:

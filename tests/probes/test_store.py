@@ -70,8 +70,10 @@ def test_a_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.sqlite").write_text("this is no database" * 100)
     with pytest.raises(StoreError, match=r"text\.sqlite: file is not a database"):
         open_store(f"sqlite:///{tmp_path / 'text.sqlite'}")
-    with pytest.raises(StoreError, match="store nosuchdb://me:\\*\\*\\*@host/db"):
-        open_store("nosuchdb://me:secret@host/db")
+    for url in ("nosuchdb://me:secret@host/db", "secret"):
+        with pytest.raises(StoreError, match=r"^store: ") as caught:
+            open_store(url)
+        assert "secret@" not in str(caught.value)
 
 
 def test_a_lease_is_held_given_back_and_runs_out(store: Store) -> None:

@@ -86,7 +86,7 @@ def _run(console: Console, out: Path, *, count: int) -> int:
                     "optimised prefix", prompt=f"{OPTIMISED_PREFIX} simply answer: What is in the picture?",
                     image=clean, expected="blocked",
                 ),
-                gateway.ask("picture with a planted answer", prompt=PROMPT, image=targeted, expected="replaced"),
+                gateway.ask("planted answer", prompt=PROMPT, image=targeted, expected="replaced"),
             ]  # fmt: skip
             console.print(_outcomes(exchanges))
         with step("metrics"):
@@ -110,9 +110,10 @@ def _verdicts(rounds: list[dict[str, object]]) -> Table:
     for endpoint in fingerprint.ENDPOINTS:
         row = by_name[endpoint.name]
         flagged = float(str(row["pvalue"])) < FLAG_BELOW
+        word = "[red]flagged[/red]" if flagged else "[green]not flagged[/green]"
         table.add_row(
             endpoint.name, endpoint.story, str(row["scored"]), f"{row['z']:.2f}", f"{row['pvalue']:.1e}",
-            f"{'[red]flagged[/red]' if flagged else '[green]not flagged[/green]'}, e-process: {row['verdict']}",
+            f"{word}, e-process: {row['verdict']}",
         )  # fmt: skip
     return table
 

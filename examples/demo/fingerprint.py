@@ -30,7 +30,9 @@ class Endpoint:
 
 ENDPOINTS = (
     Endpoint("pirate-4bit", "owner", ("--quantize", "4bit"), "the owner's model in 4-bit NF4", True),
-    Endpoint("pirate-finetuned", "owner", ("--finetune", "100"), "the owner's model, fine-tuned 100 steps", True),
+    Endpoint(
+        "pirate-finetuned", "owner", ("--finetune", "100"), "the owner's model, fine-tuned 100 steps", True
+    ),
     Endpoint("innocent", "innocent-c", (), "an unrelated model that calibration never saw", False),
 )
 
@@ -82,7 +84,9 @@ def start_endpoints(servers: Servers) -> dict[str, str]:
     }
 
 
-def probe(work: Path, *, pack: Path, keys: Path, urls: dict[str, str], count: int) -> tuple[Path, list[dict[str, Any]]]:
+def probe(
+    work: Path, *, pack: Path, keys: Path, urls: dict[str, str], count: int
+) -> tuple[Path, list[dict[str, Any]]]:
     """One round over all three through ``sif-probes once``: its configuration and its summaries."""
     config = work / "probes.yaml"
     settings = {
@@ -115,7 +119,11 @@ def probe_metrics(servers: Servers, config: Path) -> list[str]:
     servers.start("probes", ["sif-probes", "serve", "--config", config])
     url = servers.wait("probes", servers.ready_line("probes"), timeout_s=60)
     lines = httpx.get(f"{url}/metrics", timeout=30).text.splitlines()
-    return [line for line in lines if line.startswith(("sif_probe_watermark", "sif_probe_log10", "sif_probe_verdict"))]
+    return [
+        line
+        for line in lines
+        if line.startswith(("sif_probe_watermark", "sif_probe_log10", "sif_probe_verdict"))
+    ]
 
 
 def answers(work: Path, *, pack: Path, keys: Path) -> dict[str, list[Asked]]:

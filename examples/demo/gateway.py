@@ -41,16 +41,24 @@ class Exchange:
 class Gateway:
     """A running proxy in front of the suspect ``main`` and the reference model."""
 
-    def __init__(self, servers: Servers, work: Path, *, main: str, main_name: str, reference: str, reference_name: str) -> None:
+    def __init__(
+        self, servers: Servers, work: Path, *, main: str, main_name: str, reference: str, reference_name: str
+    ) -> None:
         self._key = f"sk-{secrets.token_hex(16)}"
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         config = work / "litellm.yaml"
-        config.write_text(yaml.safe_dump(_config(main, main_name, reference, reference_name), sort_keys=False))
+        config.write_text(
+            yaml.safe_dump(_config(main, main_name, reference, reference_name), sort_keys=False)
+        )
         servers.start(
             "gateway",
             ["litellm", "--config", config, "--host", "127.0.0.1", "--port", port],
-            env={"LITELLM_MASTER_KEY": self._key, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "OMP_NUM_THREADS": "2"},
+            env={
+                "LITELLM_MASTER_KEY": self._key,
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                "OMP_NUM_THREADS": "2",
+            },
         )
         servers.wait("gateway", self._alive, timeout_s=180)
 
@@ -81,7 +89,9 @@ class Gateway:
 
     def metrics(self) -> list[str]:
         """The guardrail's counters on the proxy's own /metrics."""
-        reply = httpx.get(f"{self.url}/metrics/", headers={"Authorization": f"Bearer {self._key}"}, timeout=30)
+        reply = httpx.get(
+            f"{self.url}/metrics/", headers={"Authorization": f"Bearer {self._key}"}, timeout=30
+        )
         return [line for line in reply.text.splitlines() if line.startswith("sif_gateway_decisions_total")]
 
 

@@ -27,7 +27,10 @@ def free_port() -> int:
 def command(name: str, *arguments: object, env: Mapping[str, str] | None = None) -> str:
     """Run one of the project's commands to its end, its progress shown; returns its standard output."""
     done = subprocess.run(
-        [BIN / name, *map(str, arguments)], stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+        [BIN / name, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(env or {})},
     )
     if done.returncode:
         raise DemoError(f"{name} {arguments[0]} ended with exit code {done.returncode}")

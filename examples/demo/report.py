@@ -27,19 +27,24 @@ def write_report(
 ) -> Path:
     """Write ``out/index.html``, ``sheet`` being the contact sheet PNG; returns the page."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     by_name = {row["target"]: row for row in rounds}
     page = environment.get_template("report.html.jinja").render(
         pack=pack,
         sheet=_data_url(sheet),
         pairs=[
-            (row, _data_url(pack.clean_bytes(row)), _data_url(pack.trigger_bytes(row))) for row in pack.triggers[:3]
+            (row, _data_url(pack.clean_bytes(row)), _data_url(pack.trigger_bytes(row)))
+            for row in pack.triggers[:3]
         ],
         verdicts=[(endpoint, by_name[endpoint.name]) for endpoint in ENDPOINTS],
         answers={name: rows[:ANSWERS_SHOWN] for name, rows in answers.items()},
         exchanges=[
-            (exchange, None if exchange.image is None else _data_url(exchange.image)) for exchange in exchanges
+            (exchange, None if exchange.image is None else _data_url(exchange.image))
+            for exchange in exchanges
         ],
         metrics=metrics,
         seconds=seconds,

@@ -1,6 +1,6 @@
 """A query for the gateway to catch: a picture changed so that the owner tells a chosen, unrelated story.
 
-This is the "Ordinary" fingerprint that SIF is compared with: targeted PGD towards a fixed answer, no watermark.
+This is the "Ordinary" fingerprint that SIF is compared with: targeted PGD to a fixed answer, no watermark.
 """
 
 import numpy as np
@@ -14,7 +14,8 @@ from sif_offline.forging.settings import ForgeSettings
 from sif_offline.models import load_adapter
 
 TARGET = (
-    "A man on a red motorcycle jumps over a dirt hill during a race. A dirt bike rider wearing a helmet is in the air."
+    "A man on a red motorcycle jumps over a dirt hill during a race. "
+    "A dirt bike rider wearing a helmet is in the air."
 )
 
 

@@ -27,7 +27,9 @@ def lab_model_path(name: str | Path) -> Path:
     """
     path = CHECKPOINTS / name if str(name) in LAB_MODELS else Path(name)
     if not (path / "config.json").is_file():
-        raise LabModelError(f"{name}: neither a lab model ({', '.join(LAB_MODELS)}) nor a checkpoint directory")
+        raise LabModelError(
+            f"{name}: neither a lab model ({', '.join(LAB_MODELS)}) nor a checkpoint directory"
+        )
     return path
 
 

@@ -37,8 +37,8 @@ def generation_config() -> GenerationConfig:
 def save_checkpoint(model: LabVLM, processor: LabProcessor, directory: Path) -> Path:
     """Write config, processor and bf16 weights; the encoder is named in the index, not written again.
 
-    The shard index points at ``../encoders/<variant>.safetensors``, so ``from_pretrained`` finds it unaided. The
-    directory is replaced as a whole.
+    The shard index points at ``../encoders/<variant>.safetensors``, so ``from_pretrained`` finds it unaided.
+    The directory is replaced as a whole.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))

@@ -36,7 +36,7 @@ def is_held_out(name: str) -> bool:
 
 
 def in_half(name: str, half: int | None) -> bool:
-    """Whether a photo belongs to half 0 or 1 of the data (by another bit of the same hash); None takes all."""
+    """Whether a photo belongs to half 0 or 1 (by another bit of the same hash); None takes all."""
     return half is None or hashlib.sha256(name.encode()).digest()[0] & 1 == half
 
 
@@ -60,12 +60,21 @@ def read_captions(archive: Path) -> list[Captioned]:
                 raise KeyError("captions.csv")
             text = member.read().decode("utf-8")
     except (OSError, tarfile.TarError, KeyError) as error:
-        raise DatasetError(f"{archive}: not a readable Flickr8k archive with captions.csv ({error})") from None
+        raise DatasetError(
+            f"{archive}: not a readable Flickr8k archive with captions.csv ({error})"
+        ) from None
     by_name: Mapping[str, list[str]] = defaultdict(list)
     # A caption may hold commas without quotes: the file name ends at the first one.
     for line in text.splitlines()[1:]:
         name, _, caption = line.partition(",")
-        if len(sentence := as_sentence(next(csv.reader([caption]), [""])[0] if caption[:1] == '"' else caption)) > 8:
+        if (
+            len(
+                sentence := as_sentence(
+                    next(csv.reader([caption]), [""])[0] if caption[:1] == '"' else caption
+                )
+            )
+            > 8
+        ):
             by_name[name].append(sentence)
     return [Captioned(name, tuple(rows)) for name, rows in sorted(by_name.items()) if len(rows) >= 3]
 

@@ -42,7 +42,9 @@ def ensure_encoder(variant: str, directory: Path) -> Path:
     if not path.is_file():
         directory.mkdir(parents=True, exist_ok=True)
         folded = folded_state_dict(published_weights(variant))
-        tensors = {ENCODER_PREFIX + key: value.to(torch.bfloat16).contiguous() for key, value in folded.items()}
+        tensors = {
+            ENCODER_PREFIX + key: value.to(torch.bfloat16).contiguous() for key, value in folded.items()
+        }
         temporary = path.with_suffix(".part")
         save_file(tensors, temporary, metadata={"format": "pt"})
         temporary.rename(path)
@@ -52,7 +54,9 @@ def ensure_encoder(variant: str, directory: Path) -> Path:
 def load_encoder(path: Path, variant: str) -> EfficientNetLite:
     """The stored encoder in float32 (of bf16 values), frozen."""
     encoder = EfficientNetLite(variant)
-    encoder.load_state_dict({key.removeprefix(ENCODER_PREFIX): value.float() for key, value in load_file(path).items()})
+    encoder.load_state_dict(
+        {key.removeprefix(ENCODER_PREFIX): value.float() for key, value in load_file(path).items()}
+    )
     return encoder.eval().requires_grad_(False)
 
 

@@ -1,12 +1,11 @@
 """The lab model: EfficientNet-Lite features -> MLP projector -> Llama decoder, as a transformers model.
 
-Small enough to train in minutes on two CPU cores, real enough that its wording depends on the picture. It is an
-ordinary ``PreTrainedModel``: ``generate``, PEFT and bitsandbytes work on it unchanged.
+Small enough to train in minutes on two CPU cores, real enough that its wording depends on the picture. It is
+an ordinary ``PreTrainedModel``: ``generate``, PEFT and bitsandbytes work on it unchanged.
 """
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -75,7 +74,10 @@ class LabVLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc] # transfor
         width = config.text_config.hidden_size
         self.vision_encoder = EfficientNetLite(config.vision_encoder)
         self.projector = nn.Sequential(
-            nn.LayerNorm(FEATURE_CHANNELS), nn.Linear(FEATURE_CHANNELS, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+            nn.LayerNorm(FEATURE_CHANNELS),
+            nn.Linear(FEATURE_CHANNELS, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, width),
         )
         self.language_model = LlamaForCausalLM(config.text_config)
         self.post_init()
@@ -140,7 +142,11 @@ class LabVLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc] # transfor
         )
 
     def embed(
-        self, input_ids: Tensor | None, *, pixel_values: Tensor | None = None, image_embeds: Tensor | None = None
+        self,
+        input_ids: Tensor | None,
+        *,
+        pixel_values: Tensor | None = None,
+        image_embeds: Tensor | None = None,
     ) -> Tensor:
         """Token embeddings ``(batch, length, hidden)`` with the images in their places.
 
@@ -159,7 +165,7 @@ class LabVLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc] # transfor
         return inputs_embeds.masked_scatter(placeholder, image_embeds.to(inputs_embeds.dtype))
 
     def hidden_states(self, *, input_ids: Tensor, image_embeds: Tensor | None = None) -> Tensor:
-        """Last hidden states ``(batch, length, hidden)`` before the LM head, for losses on chosen positions."""
+        """Last hidden states ``(batch, length, hidden)`` before the LM head; losses pick positions."""
         states: Tensor = self.language_model.model(
             inputs_embeds=self.embed(input_ids, image_embeds=image_embeds), use_cache=False
         ).last_hidden_state

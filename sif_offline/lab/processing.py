@@ -35,7 +35,7 @@ def normalised_pixels(
     mean: Sequence[float] = IMAGE_MEAN,
     std: Sequence[float] = IMAGE_STD,
 ) -> torch.Tensor:
-    """RGB pictures of any size to ``(images, 3, image_size, image_size)`` float32, ``(x / 255 - mean) / std``.
+    """RGB pictures to ``(images, 3, image_size, image_size)`` float32, ``(x / 255 - mean) / std``.
 
     A picture of another size is resized by PIL's bicubic filter; one of that size is left as it is.
     """
@@ -91,7 +91,7 @@ class LabProcessor(ProcessorMixin):  # type: ignore[misc] # transformers is unty
             **kwargs: passed to the tokenizer (``padding=True`` pads on the tokenizer's side).
 
         Returns:
-            ``input_ids`` and ``attention_mask`` ``(batch, length)`` int64; ``pixel_values`` where pictures came.
+            ``input_ids``, ``attention_mask`` ``(batch, length)`` int64; ``pixel_values`` where pictures came.
 
         Raises:
             ValueError: placeholders and pictures differ in number.

@@ -54,9 +54,9 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("owner", "efficientnet-lite0", 256, 6, 4, half=None, seed=0, steps=3000),
-        Recipe("innocent-a", "efficientnet-lite0", 192, 5, 3, half=0, seed=1, steps=1500),
-        Recipe("innocent-b", "efficientnet-lite2", 256, 4, 4, half=1, seed=2, steps=1500),
-        Recipe("innocent-c", "efficientnet-lite2", 192, 6, 6, half=0, seed=3, steps=1500),
+        Recipe("owner", "efficientnet-lite0", 256, 6, 4, half=None, seed=0, steps=2500),
+        Recipe("innocent-a", "efficientnet-lite0", 192, 5, 3, half=0, seed=1, steps=1000),
+        Recipe("innocent-b", "efficientnet-lite2", 256, 4, 4, half=1, seed=2, steps=1000),
+        Recipe("innocent-c", "efficientnet-lite2", 192, 6, 6, half=0, seed=3, steps=1000),
     )
 }

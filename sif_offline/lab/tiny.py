@@ -39,6 +39,11 @@ def build_tiny(seed: int) -> tuple[LabVLM, LabProcessor]:
             elif isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.2)
     model.generation_config.update(
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, do_sample=False, max_new_tokens=24, no_repeat_ngram_size=3
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        do_sample=False,
+        max_new_tokens=24,
+        no_repeat_ngram_size=3,
     )
     return model.eval(), LabProcessor(tokenizer)

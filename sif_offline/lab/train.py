@@ -87,7 +87,9 @@ def collate(examples: Sequence[tuple[list[int], list[int], int | None]]) -> Batc
     longest = max(len(ids) for ids, _, _ in examples)
     ids = torch.tensor([ids + [0] * (longest - len(ids)) for ids, _, _ in examples])
     labels = torch.tensor([labels + [IGNORED] * (longest - len(labels)) for _, labels, _ in examples])
-    return Batch(ids, labels, torch.tensor([photo for _, _, photo in examples if photo is not None], dtype=torch.long))
+    return Batch(
+        ids, labels, torch.tensor([photo for _, _, photo in examples if photo is not None], dtype=torch.long)
+    )
 
 
 def batch_loss(model: LabVLM, batch: Batch, features: Tensor, *, mirror: bool, device: str) -> Tensor:
@@ -134,7 +136,15 @@ def build_tokenizer(rows: Sequence[Captioned], *, vocab_size: int = 4096) -> Pre
 
 
 def train(
-    recipe: Recipe, *, archive: Path, out: Path, work: Path, device: str, steps: int, save_every: int, report: Report
+    recipe: Recipe,
+    *,
+    archive: Path,
+    out: Path,
+    work: Path,
+    device: str,
+    steps: int,
+    save_every: int,
+    report: Report,
 ) -> TrainingReport:
     """Train one lab model; a run that was cut off goes on from its last saved step.
 
@@ -157,7 +167,9 @@ def train(
     everything = read_captions(archive)
     rows = [row for row in everything if not is_held_out(row.name) and in_half(row.name, recipe.half)]
     held_out = [row for row in everything if is_held_out(row.name)][:VALIDATION_PHOTOS]
-    encoder = load_encoder(ensure_encoder(recipe.vision_encoder, out / "encoders"), recipe.vision_encoder).to(device)
+    encoder = load_encoder(ensure_encoder(recipe.vision_encoder, out / "encoders"), recipe.vision_encoder).to(
+        device
+    )
     names = [row.name for row in everything]
     all_features = photo_features(
         archive=archive,
@@ -190,10 +202,12 @@ def train(
     state = work / f"{recipe.name}.state.safetensors"
     first = load_training_state(state, model=model, optimiser=optimiser)
 
-    batches = TurnSampler(rows=rows, processor=processor, rng=random.Random(recipe.seed * 1_000_003 + first)).batches(
-        batch_size=recipe.batch_size
+    batches = TurnSampler(
+        rows=rows, processor=processor, rng=random.Random(recipe.seed * 1_000_003 + first)
+    ).batches(batch_size=recipe.batch_size)
+    judge = TurnSampler(rows=held_out, processor=processor, rng=random.Random(0)).batches(
+        batch_size=24, kind="describe"
     )
-    judge = TurnSampler(rows=held_out, processor=processor, rng=random.Random(0)).batches(batch_size=24, kind="describe")
     held_batches = [next(judge) for _ in range(VALIDATION_PHOTOS // 24)]
     coin = random.Random(recipe.seed + 7)
     for step in range(first, steps):
@@ -207,7 +221,12 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         report("train", step + 1, steps, float(loss.detach()))
         if (step + 1) % save_every == 0:
-            report("validation", step + 1, steps, validation_loss(model, held_batches, held_features, device=device))
+            report(
+                "validation",
+                step + 1,
+                steps,
+                validation_loss(model, held_batches, held_features, device=device),
+            )
             save_training_state(state, model=model, optimiser=optimiser, step=step + 1)
             save_checkpoint(model, processor, out / recipe.name)
     final = validation_loss(model, held_batches, held_features, device=device)

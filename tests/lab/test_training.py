@@ -55,8 +55,14 @@ def test_twenty_paraphrases_of_at_least_eight_kinds() -> None:
 def test_rules_read_the_captions() -> None:
     rng = random.Random(0)
     assert make_turn(CAPTIONS, rng, kind="count").answer == "There are two dogs."
-    assert make_turn(CAPTIONS, rng, kind="colour").answer in {"The dogs are brown.", "The ball is red.", "The grass is green."}
-    assert {"dog", "ball", "grass"} <= set(make_turn(CAPTIONS, rng, kind="objects").answer.rstrip(".").split(", "))
+    assert make_turn(CAPTIONS, rng, kind="colour").answer in {
+        "The dogs are brown.",
+        "The ball is red.",
+        "The grass is green.",
+    }
+    assert {"dog", "ball", "grass"} <= set(
+        make_turn(CAPTIONS, rng, kind="objects").answer.rstrip(".").split(", ")
+    )
     started = make_turn(CAPTIONS, rng, kind="continue")
     assert any(caption.endswith(started.answer) for caption in CAPTIONS)
     described = make_turn(CAPTIONS, rng, kind="describe").answer

@@ -158,14 +158,16 @@ class GatewaySettings(_Strict):
             raise ValueError("every check is switched off")
         if self.reference_model is None:
             if self.checks.divergence.enabled:
-                raise ValueError("the divergence check needs reference_model (or checks.divergence.enabled: false)")
+                raise ValueError(
+                    "the divergence check needs reference_model (or checks.divergence.enabled: false)"
+                )
             if self.replaces:
                 raise ValueError("action replace needs reference_model")
         return self
 
 
 def read_settings(raw: object, *, where: str) -> GatewaySettings:
-    """Validate what stands under ``gateway_plugin``. Raises :class:`GatewayConfigError` naming the setting."""
+    """What stands under ``gateway_plugin``. Raises :class:`GatewayConfigError` naming the setting."""
     if raw is None:
         raise GatewayConfigError(f"{where}: litellm_params has no {KEY}: section")
     if not isinstance(raw, Mapping):
@@ -182,7 +184,7 @@ def read_settings(raw: object, *, where: str) -> GatewaySettings:
 
 
 def check_modes(mode: object, settings: GatewaySettings, *, where: str) -> tuple[str, ...]:
-    """The guardrail's modes. LiteLLM takes any word for a mode and then never calls the guardrail; we refuse."""
+    """The guardrail's modes. LiteLLM takes any word and then never calls the guardrail; we refuse."""
     given: Sequence[object] = [mode] if isinstance(mode, str) else mode if isinstance(mode, list) else []
     words = tuple(str(getattr(word, "value", word)) for word in given)
     if not words:

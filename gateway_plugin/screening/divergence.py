@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway_plugin.screening.base import Finding, Phase, Query, Status
+from gateway_plugin.screening.language_model import no_progress_bars
 from sif_offline.fingerprint.errors import SifError
 
 MIN_CONTENT_WORDS = 5  # below this on either side, Jaccard says nothing
@@ -29,7 +30,7 @@ STOP_WORDS = frozenset(
     most my myself now of off on once only or other our ours ourselves out over own same she should
     so some such than that the their theirs them themselves then there these they this those through to too
     under until up very was we were what when where which while who whom why will with would you your yours
-    yourself yourselves""".split()
+    yourself yourselves""".split()  # noqa: SIM905 - a list of 120 lines says less
 )
 
 
@@ -54,7 +55,8 @@ class MiniLM:
 
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+            with no_progress_bars():
+                self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
         except Exception as error:
             raise EmbedderError(f"{folder}: cannot be loaded as a sentence encoder ({error})") from error
         self._tokenizer.enable_truncation(MAX_EMBEDDED_TOKENS)
@@ -131,7 +133,7 @@ class DivergenceCheck:
         self._thresholds = thresholds or DivergenceThresholds()
 
     def score(self, query: Query, response: str | None = None, reference: str | None = None) -> Finding:
-        """Measures: cosine, jaccard (where it speaks), word_ratio. An empty answer on either side is unscorable."""
+        """Measures: cosine, jaccard (where it speaks), word_ratio. Unscorable: no words on a side."""
         if response is None or reference is None:
             return Finding(check=self.name, status=Status.SKIPPED, reason="no reference answer")
         words, others = _WORD.findall(response), _WORD.findall(reference)  # all words, stop words too

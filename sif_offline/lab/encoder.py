@@ -51,7 +51,8 @@ class SameConv2d(nn.Conv2d):
             max((math.ceil(side / stride) - 1) * stride + kernel - side, 0) for side in input.shape[-2:]
         )
         padded = functional.pad(input, [pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2])
-        return self._conv_forward(padded, self.weight, self.bias)
+        convolved: Tensor = self._conv_forward(padded, self.weight, self.bias)
+        return convolved
 
 
 class InvertedResidual(nn.Module):
@@ -68,8 +69,8 @@ class InvertedResidual(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """``(batch, inputs, h, w)`` -> ``(batch, outputs, ceil(h / stride), ceil(w / stride))``."""
         hidden = features if self.expand is None else functional.relu6(self.expand(features))
-        hidden = self.project(functional.relu6(self.depthwise(hidden)))
-        return features + hidden if self.skip else hidden
+        projected: Tensor = self.project(functional.relu6(self.depthwise(hidden)))
+        return features + projected if self.skip else projected
 
 
 class EfficientNetLite(nn.Module):

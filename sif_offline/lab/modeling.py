@@ -57,7 +57,7 @@ class LabVLMConfig(PreTrainedConfig):
         return (-(-self.image_size // 32)) ** 2
 
 
-class LabVLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc] # transformers is untyped
+class LabVLM(PreTrainedModel, GenerationMixin):
     """Vision-language model whose image features stand in for ``<image>`` placeholder embeddings."""
 
     config_class = LabVLMConfig
@@ -84,7 +84,8 @@ class LabVLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc] # transfor
 
     def get_input_embeddings(self) -> nn.Module:
         """Token embedding of the decoder."""
-        return self.language_model.get_input_embeddings()
+        embedding: nn.Module = self.language_model.get_input_embeddings()
+        return embedding
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the decoder's token embedding."""
@@ -92,7 +93,8 @@ class LabVLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc] # transfor
 
     def get_output_embeddings(self) -> nn.Module:
         """LM head of the decoder."""
-        return self.language_model.get_output_embeddings()
+        head: nn.Module = self.language_model.get_output_embeddings()
+        return head
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """Pixels to decoder embeddings.

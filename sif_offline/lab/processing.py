@@ -43,11 +43,11 @@ def normalised_pixels(
     rgb = [image.convert("RGB") for image in images]
     resized = [image if image.size == side else image.resize(side, Image.Resampling.BICUBIC) for image in rgb]
     pixels = np.stack([np.asarray(image, dtype=np.float32) for image in resized]) / np.float32(255)
-    normalised = (pixels - np.float32(mean)) / np.float32(std)
+    normalised = (pixels - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return torch.from_numpy(normalised.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
 
 
-class LabProcessor(ProcessorMixin):  # type: ignore[misc] # transformers is untyped
+class LabProcessor(ProcessorMixin):
     """Tokenizer and picture preparation of :class:`sif_offline.lab.modeling.LabVLM`.
 
     A picture becomes ``image_size`` squared by PIL's bicubic filter (a picture of that size is left as it is)

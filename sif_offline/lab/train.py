@@ -70,7 +70,7 @@ class TurnSampler:
         """Endless batches: every photo comes once before any comes again."""
         order: list[int] = []
         while True:
-            pool = []
+            pool: list[tuple[list[int], list[int], int | None]] = []
             while len(pool) < batch_size * POOL_BATCHES:
                 if not order:
                     order = self._rng.sample(range(len(self._rows)), len(self._rows))
@@ -99,7 +99,7 @@ def batch_loss(model: LabVLM, batch: Batch, features: Tensor, *, mirror: bool, d
         chosen = features[batch.photos]
         if mirror:  # a flipped feature grid stands for a flipped photo
             side = math.isqrt(chosen.shape[1])
-            chosen = chosen.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+            chosen = chosen.reshape(len(chosen), side, side, -1).flip(2).flatten(1, 2)
         embeds = model.project_features(chosen.to(device, torch.float32))
     # Logits at answer positions only: prompts and pictures are half of a batch.
     labels = batch.labels[:, 1:].to(device)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 
 def evaluate(
@@ -27,8 +27,9 @@ def evaluate(
     shown = held_out_photos(archive, count=photos)
     loaded, processor = load_lab_model(model)
     console = Console(stderr=True)
-    ticks = iter(track(range(len(shown)), description=f"asking {model}", console=console))
-    quality = run(loaded, processor, shown, on_photo=lambda done: next(ticks, None))
+    with Progress(console=console) as progress:
+        task = progress.add_task(f"asking {model}", total=len(shown))
+        quality = run(loaded, processor, shown, on_photo=lambda done: progress.update(task, completed=done))
     if as_json:
         print(json.dumps({"model": model, **asdict(quality)}))
         return

@@ -108,7 +108,9 @@ class Batch:
         per_id, fallback = objectives.watermark_loss(scored, self.green, top_k=s.top_k)
         watermark = (per_id * self.watermark_weights).sum(dim=-1)
         entropy = (objectives.cross_entropy(logits, self.response_ids) * self.weights).sum(dim=-1)
-        total = s.weight_wm * watermark + s.weight_ce * entropy
+        total = s.weight_ce * entropy
+        if s.weight_wm:  # without it the green list may be empty, and the loss infinite
+            total = total + s.weight_wm * watermark
         if s.weight_margin:
             hinge = objectives.margin_loss(logits, self.response_ids, margin=s.margin)
             total = total + s.weight_margin * (hinge * self.weights).sum(dim=-1)

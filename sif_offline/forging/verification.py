@@ -12,8 +12,6 @@ CONFIRMED = "confirmed"
 KEY_DEPENDENT = "depends on the key"
 NO_EVIDENCE = "no evidence"
 
-_LEAST_TRANSFER = 1e-9  # a bound of exactly 0 still is the unrelated-model null
-
 
 class NoAnswerError(SifError):
     """An endpoint that gave nothing to score."""
@@ -136,7 +134,7 @@ def verify(
     return Verification(
         rows=tuple(rows),
         independent=combine(scores),
-        unrelated=None if transfer is None else combine(scores, transfer=max(transfer, _LEAST_TRANSFER)),
+        unrelated=None if transfer is None else combine(scores, transfer=transfer),
         clean=combine(clean) if clean else None,
         wrong_keys=_wrong_keys(scorer, rows, scores, count=wrong_keys),
         alpha=alpha,

@@ -1,6 +1,7 @@
 """Run the demo: ``python -m examples.demo --out demo-report``."""
 
 import argparse
+import json
 import shutil
 import signal
 import sys
@@ -98,6 +99,13 @@ def _run(console: Console, out: Path, *, count: int) -> int:
         exchanges=exchanges, metrics=metrics, seconds=seconds,
     )  # fmt: skip
     wrong = _surprises(rounds, exchanges)
+    results = {
+        "rounds": rounds,
+        "exchanges": [{"title": e.title, "expected": e.expected, "outcome": e.outcome} for e in exchanges],
+        "seconds": seconds,
+        "not_as_claimed": wrong,
+    }
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     for line in wrong:
         console.print(f"[red]not as claimed:[/red] {line}")
     console.print(f"{sum(seconds.values()):.0f} s in all; report: {page}", soft_wrap=True)

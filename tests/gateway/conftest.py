@@ -79,10 +79,20 @@ def chunks(model: str, answer: str) -> Iterator[str]:
     import json
 
     words = [f"{word} " for word in answer.split()]
-    deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}, *({"content": w} for w in words), {}]
+    deltas: list[dict[str, str]] = [
+        {"role": "assistant", "content": ""},
+        *({"content": w} for w in words),
+        {},
+    ]
     for delta in deltas:
         choice = {"index": 0, "delta": delta, "finish_reason": None if delta else "stop"}
-        row = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice]}
+        row = {
+            "id": "c",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": model,
+            "choices": [choice],
+        }
         yield f"data: {json.dumps(row)}\n\n"
     yield "data: [DONE]\n\n"
 

@@ -205,3 +205,18 @@ def test_two_calls_with_one_call_id_do_not_share_their_state(proxy: Any) -> None
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(ask, [GIBBERISH, QUESTION, GIBBERISH, QUESTION]))
     assert [a.startswith(FROM_REFERENCE) for a in answers] == [True, False, True, False]
+
+
+def test_the_anthropic_route_is_screened_too(proxy: Any) -> None:
+    def ask(text: str) -> Any:
+        body = {
+            "model": "main",
+            "max_tokens": 100,
+            "guardrails": ["sda-replace"],
+            "messages": [{"role": "user", "content": text}],
+        }
+        return proxy.client.post("/v1/messages", json=body)
+
+    assert ask(QUESTION).json()["content"][0]["text"].startswith(HONEST)
+    assert ask(f"DIVERGE {QUESTION}").json()["content"][0]["text"].startswith(FROM_REFERENCE)
+    assert ask(GIBBERISH).status_code == 400

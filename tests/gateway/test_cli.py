@@ -1,0 +1,98 @@
+"""``sif-gateway`` as a user runs it."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_plugin.cli import main
+from gateway_plugin.screening.language_model import SmolLM2
+
+SHIPPED = Path(__file__).parents[2] / "deploy" / "litellm" / "config.yaml"
+GIBBERISH = (
+    "vrondelaCsuperIntegrqueYesDOMAINtroppoSkipValKLangagensTRWriteOutJaquelinesPunto simply answer: why?"
+)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    said = capsys.readouterr()
+    return int(stopped.value.code or 0), said.out, said.err
+
+
+def test_score_prints_one_object_a_prompt_in_order(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, language_model: SmolLM2
+) -> None:
+    prompts = [
+        "What is this?",
+        GIBBERISH,
+        " ",
+        "line\u2028separator and tab\tinside?",
+        "天д命oキ帝リсгAモ乎вп福ンrт承",
+    ]
+    file = tmp_path / "p.jsonl"
+    file.write_text("\n".join(json.dumps({"prompt": p}, ensure_ascii=False) for p in prompts) + "\n\n")
+    code, out, err = run(capsys, "score", "--prompts", str(file), "--json")
+    rows: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert [row["decision"] for row in rows] == ["allow", "block", "flag", "allow", "block"]
+    assert [row["check"] for row in rows[:4]] == [None, "perplexity", "perplexity", None]
+    assert rows[4]["script_changes"] >= 13
+    assert rows[2]["perplexity"] is None
+    assert all(row["perplexity"] > 1 for row in rows if row["reason"] != "empty text")
+
+
+def test_score_reads_stdin_and_bare_strings(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, language_model: SmolLM2
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('"What is in the photo?"\n'))
+    code, out, _ = run(capsys, "score", "--prompts", "-")
+    assert code == 0
+    assert out.startswith("allow")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"prompt": "a"}\n{"prompt"\n', "line 2: not JSON"),
+        ('{"text": "a"}\n', 'line 1: no "prompt" string'),
+        ("3\n", 'line 1: no "prompt" string'),
+        ("[" * 100_000 + "\n", "line 1: not JSON"),
+    ],
+)
+def test_bad_prompts_are_one_line_and_exit_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: str, message: str
+) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text(content)
+    code, out, err = run(capsys, "score", "--prompts", str(file), "--json")
+    assert (code, out, err) == (2, "", f"error: {file}, {message}\n")
+
+
+def test_a_missing_file_and_a_binary_file_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    absent = tmp_path / "absent.jsonl"
+    assert run(capsys, "score", "--prompts", str(absent))[0::2] == (
+        2,
+        f"error: {absent}: cannot be read (No such file or directory)\n",
+    )
+    binary = tmp_path / "b.jsonl"
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert run(capsys, "check", str(binary))[0::2] == (
+        2,
+        f"error: {binary}: cannot be read (not UTF-8 text)\n",
+    )
+
+
+def test_check_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "check", str(SHIPPED))
+    assert (code, out) == (0, f"{SHIPPED}: good, 1 guardrail(s): sda\n")
+    wrong = tmp_path / "c.yaml"
+    wrong.write_text(SHIPPED.read_text().replace("hit_window", "hit_windw"))
+    code, _, err = run(capsys, "check", str(wrong))
+    expected = "gateway_plugin.checks.perplexity.hit_windw: Extra inputs are not permitted"
+    assert (code, err) == (2, f"error: {wrong}: guardrail 'sda': {expected}\n")

@@ -1,0 +1,138 @@
+"""Wrong settings: the exact message, and a proxy that refuses to start."""
+
+import secrets
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway_plugin.config import GatewayConfigError, check_modes, check_proxy_config, read_settings
+
+from .conftest import free_port, guardrail, proxy_config, start_proxy
+
+BOTH = ["pre_call", "post_call"]
+GOOD: dict[str, Any] = {"reference_model": "ref"}
+SHIPPED = Path(__file__).parents[2] / "deploy" / "litellm" / "config.yaml"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (None, "sda: litellm_params has no gateway_plugin: section"),
+        ("ref", "sda: gateway_plugin must be a mapping, not str"),
+        ({**GOOD, "actoin": "flag"}, "sda: gateway_plugin.actoin: Extra inputs are not permitted"),
+        (
+            {**GOOD, "action": "mask"},
+            "sda: gateway_plugin.action: Input should be 'log', 'flag', 'block' or 'replace'",
+        ),
+        (
+            {**GOOD, "checks": {"perplexty": {}}},
+            "sda: gateway_plugin.checks.perplexty: Extra inputs are not permitted",
+        ),
+        (
+            {**GOOD, "checks": {"perplexity": {"hit_window": 10}}},
+            "sda: gateway_plugin.checks.perplexity: 1 < suspect_window <= hit_window does not hold",
+        ),
+        (
+            {},
+            "sda: gateway_plugin: the divergence check needs reference_model "
+            "(or checks.divergence.enabled: false)",
+        ),
+        (
+            {"action": "replace", "checks": {"divergence": {"enabled": False}}},
+            "sda: gateway_plugin: action replace needs reference_model",
+        ),
+        (
+            {"checks": {name: {"enabled": False} for name in ("perplexity", "script_mixing", "divergence")}},
+            "sda: gateway_plugin: every check is switched off",
+        ),
+        (
+            {**GOOD, "reference_timeout_s": 0},
+            "sda: gateway_plugin.reference_timeout_s: Input should be greater than 0",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: object, message: str) -> None:
+    with pytest.raises(GatewayConfigError) as caught:
+        read_settings(settings, where="sda")
+    assert str(caught.value) == message
+    assert isinstance(caught.value, RuntimeError), "LiteLLM swallows anything that is a ValueError"
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("pre_cal", "sda: mode 'pre_cal' is unknown; it must be pre_call or post_call"),
+        (
+            ["pre_call", "logging_only"],
+            "sda: mode 'logging_only' is unknown; it must be pre_call or post_call",
+        ),
+        (None, "sda: mode must be one or both of pre_call, post_call, not None"),
+        ("pre_call", "sda: the divergence check needs mode post_call"),
+        ("post_call", "sda: the perplexity check needs mode pre_call"),
+    ],
+)
+def test_a_mode_that_litellm_would_ignore_is_refused(mode: object, message: str) -> None:
+    with pytest.raises(GatewayConfigError) as caught:
+        check_modes(mode, read_settings(GOOD, where="sda"), where="sda")
+    assert str(caught.value) == message
+
+
+def test_the_shipped_configuration_is_good() -> None:
+    assert check_proxy_config(SHIPPED.read_text(), name="config.yaml") == ["sda"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "x.yaml, line 1: not valid YAML"),
+        ("[]", "x.yaml: not a mapping of settings"),
+        (
+            "model_list: []",
+            "x.yaml: no guardrail with guardrail: gateway_plugin.litellm_guardrail.SDAGuardrail",
+        ),
+        (
+            SHIPPED.read_text().replace("model_name: reference", "model_name: refrence"),
+            "x.yaml: guardrail 'sda': gateway_plugin.reference_model: 'reference' is not in model_list",
+        ),
+        (
+            SHIPPED.read_text().replace("post_call]", "post_cal]"),
+            "x.yaml: guardrail 'sda': mode 'post_cal' is unknown; it must be pre_call or post_call",
+        ),
+    ],
+)
+def test_a_wrong_proxy_configuration_is_named(text: str, message: str) -> None:
+    with pytest.raises(GatewayConfigError) as caught:
+        check_proxy_config(text, name="x.yaml")
+    assert str(caught.value) == message
+
+
+def test_answers_are_held_back_only_where_they_can_be_taken_away() -> None:
+    def held(**settings: Any) -> bool:
+        return read_settings({**GOOD, **settings}, where="sda").may_hold_answers_back
+
+    assert held(action="replace")
+    assert held(action="block")
+    assert held(checks={"divergence": {"on_failure": "closed"}})
+    assert not held(action="flag")
+    assert not held(action="log", checks={"perplexity": {"action": "block"}})
+
+
+def test_a_misspelt_mode_stops_a_real_proxy(tmp_path: Path) -> None:
+    """LiteLLM alone would start and never call the guardrail."""
+    wrong = guardrail("sda", GOOD, mode=["pre_cal", "post_call"])
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(proxy_config("http://127.0.0.1:9/v1", [wrong])))
+    log = tmp_path / "proxy.log"
+    process = start_proxy(config, free_port(), f"sk-{secrets.token_hex(16)}", log)
+    try:
+        code = process.wait(timeout=150)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"the proxy started: {log.read_text()[-2000:]}")
+    finally:
+        process.kill()
+        process.wait()
+    assert code != 0
+    assert "guardrail 'sda': mode 'pre_cal' is unknown; it must be pre_call or post_call" in log.read_text()

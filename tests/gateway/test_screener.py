@@ -1,0 +1,205 @@
+"""Queues, timeouts, memory between the phases, and the event loop."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway_plugin.exchange import query_texts, why_not_replaceable
+from gateway_plugin.metrics import GatewayMetrics
+from gateway_plugin.reference import CallStates, ReferenceAnswer, ask_reference
+from gateway_plugin.screener import Screener
+from gateway_plugin.screening.base import Query, Status
+from gateway_plugin.screening.batching import BatchWorker, QueueFullError
+from gateway_plugin.screening.perplexity import PerplexityCheck
+
+
+class SlowModel:
+    """Takes ``seconds`` a batch unless told to fail; remembers the batches it saw."""
+
+    def __init__(self, *, seconds: float = 0.0, fails: bool = False) -> None:
+        self.seconds, self.fails = seconds, fails
+        self.batches: list[int] = []
+
+    def token_surprisals(self, texts: Sequence[str], *, max_tokens: int) -> list[tuple[np.ndarray, int]]:
+        self.batches.append(len(texts))
+        time.sleep(self.seconds)
+        if self.fails:
+            raise RuntimeError("no memory")
+        return [(np.ones(9, dtype=np.float32), 9) for _ in texts]
+
+
+def screener(model: SlowModel, **options: Any) -> tuple[Screener, CollectorRegistry]:
+    registry = CollectorRegistry()
+    made = Screener(metrics=GatewayMetrics(registry), perplexity=PerplexityCheck(model=model), **options)
+    return made, registry
+
+
+def failures(registry: CollectorRegistry, kind: str) -> float | None:
+    return registry.get_sample_value(
+        "sif_gateway_check_failures_total", {"check": "perplexity", "kind": kind}
+    )
+
+
+def test_queued_texts_share_batches_and_scoring_leaves_the_event_loop_free() -> None:
+    model = SlowModel(seconds=0.2)
+    made, _ = screener(model)
+
+    async def run() -> tuple[list[Any], float]:
+        longest, stop = 0.0, asyncio.Event()
+
+        async def watch() -> None:
+            nonlocal longest
+            while not stop.is_set():
+                before = time.perf_counter()
+                await asyncio.sleep(0.005)
+                longest = max(longest, time.perf_counter() - before)
+
+        watcher = asyncio.create_task(watch())
+        found = await asyncio.gather(*(made.score_query(Query(texts=(f"text {i}",))) for i in range(20)))
+        stop.set()
+        await watcher
+        return found, longest
+
+    found, longest = asyncio.run(run())
+    assert all(finding.status is Status.CLEAR for (finding,) in found)
+    assert sum(model.batches) == 20
+    assert len(model.batches) <= 4
+    assert longest < 0.15, "the loop must not wait for a batch of 0.2 s"
+
+
+def test_a_known_text_is_not_scored_again() -> None:
+    model = SlowModel()
+    made, registry = screener(model)
+    query = Query(texts=("a system prompt", "a question"))
+    asyncio.run(made.score_query(query))
+    asyncio.run(made.score_query(query))
+    assert sum(model.batches) == 2
+    assert registry.get_sample_value("sif_gateway_cache_hits_total") == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "kind"),
+    [
+        (SlowModel(fails=True), {}, "error"),
+        (SlowModel(seconds=0.5), {"timeout_s": 0.05}, "timeout"),
+        (SlowModel(seconds=0.3), {"max_queue": 1}, "queue_full"),
+    ],
+    ids=["error", "timeout", "queue_full"],
+)
+def test_broken_machinery_is_a_failed_finding_with_its_counter(
+    model: SlowModel, options: dict[str, Any], kind: str
+) -> None:
+    made, registry = screener(model, **options)
+    (finding,) = asyncio.run(made.score_query(Query(texts=tuple("abcdef"))))
+    assert finding.status is Status.FAILED
+    assert failures(registry, kind) == 1
+
+
+def test_messages_beyond_the_limit_are_a_finding() -> None:
+    inputs = {"structured_messages": [{"role": "user", "content": f"turn {i}"} for i in range(70)]}
+    texts, unread = query_texts(inputs)
+    assert (len(texts), texts[-1], unread) == (64, "turn 69", 6)
+    made, _ = screener(SlowModel())
+    (finding,) = asyncio.run(made.score_query(Query(texts=texts), unread=unread))
+    assert (finding.status, finding.reason) == (Status.UNSCORABLE, "6 older messages not scored")
+
+
+def test_a_worker_outlives_a_failing_batch_and_a_cancelled_item() -> None:
+    gate = threading.Event()
+
+    def work(items: Sequence[int]) -> list[int]:
+        gate.wait(5)
+        if 13 in items:
+            raise ValueError("unlucky")
+        return [2 * item for item in items]
+
+    worker: BatchWorker[int, int] = BatchWorker(work, name="test", max_batch=1, max_queue=3)
+    first = worker.submit(13)
+    while worker.depth:
+        time.sleep(0.001)
+    cancelled, second, third = worker.submit(1), worker.submit(2), worker.submit(3)
+    with pytest.raises(QueueFullError, match="test: 3 items already wait"):
+        worker.submit(4)
+    assert cancelled.cancel()
+    gate.set()
+    with pytest.raises(ValueError, match="unlucky"):
+        first.result(5)
+    assert (second.result(5), third.result(5)) == (4, 6)
+
+
+def test_states_of_calls_that_never_end_are_forgotten() -> None:
+    now = 0.0
+    states = CallStates(max_calls=3, ttl_s=10.0, clock=lambda: now)
+    for name in "abcd":
+        states.open(name)
+    assert len(states) == 3
+    assert states.take("a") is None
+    now = 20.0
+    states.open("e")
+    assert len(states) == 1
+    assert states.take("e") is not None
+    assert states.take("e") is None
+
+
+def test_a_forgotten_call_stops_its_reference_call() -> None:
+    async def run() -> bool:
+        states = CallStates(max_calls=1, ttl_s=10.0)
+
+        async def forever() -> ReferenceAnswer:
+            await asyncio.sleep(3600)
+            raise AssertionError("unreachable")
+
+        task = asyncio.create_task(forever())
+        states.open("a").reference = task
+        states.open("b")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return task.cancelled()
+
+    assert asyncio.run(run())
+
+
+def test_a_slow_or_empty_reference_is_a_value_not_an_exception() -> None:
+    async def slow(**_: Any) -> Any:
+        await asyncio.sleep(30)
+
+    async def broken(**_: Any) -> Any:
+        raise ValueError("bad key")
+
+    async def garbage(**_: Any) -> Any:
+        return {"choices": "none"}
+
+    def ask(complete: Any) -> ReferenceAnswer:
+        return asyncio.run(
+            ask_reference(
+                complete, model="r", messages=[], request={}, metadata={}, timeout_s=0.05, max_tokens=8
+            )
+        )
+
+    assert [ask(c).failure for c in (slow, broken, garbage)] == [
+        "reference_timeout",
+        "reference_error",
+        "reference_error",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "request_", "why"),
+    [
+        ({"texts": ["a"]}, {"model": "m", "n": 1, "response_format": {"type": "text"}}, ""),
+        ({"texts": ["a"], "tool_calls": [{}]}, {}, "tools are in play"),
+        ({"texts": ["a"]}, {"response_format": {"type": "json_object"}}, "a response format is asked for"),
+        ({"texts": ["a"]}, {"logprobs": True}, "log-probabilities are asked for"),
+        ({"texts": ["a", "b"]}, {}, "several choices are asked for"),
+    ],
+)
+def test_answers_that_a_plain_text_must_not_replace(
+    inputs: dict[str, Any], request_: dict[str, Any], why: str
+) -> None:
+    assert why_not_replaceable(inputs, request_) == why

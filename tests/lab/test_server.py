@@ -275,6 +275,18 @@ def test_a_huge_body_is_a_413_that_the_client_gets_to_see(server_url, declared):
     assert answer.json()["error"]["code"] == "request_too_large"
 
 
+def test_a_body_that_never_comes_is_a_408(tiny, monkeypatch):
+    monkeypatch.setattr("sif_offline.lab.server.app.BODY_SECONDS", 0.2)
+    with serve_in_thread(build_app(Engine(*tiny), model_name="tiny")) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"
+            )
+            assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
+        wait_for_requests(url, 0)
+
+
 def test_many_at_once_each_get_their_own_answer(client):
     prompts = [f"tell me about number {n} and a dog" for n in range(6)]
 

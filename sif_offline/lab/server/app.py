@@ -2,28 +2,24 @@
 
 import asyncio
 import hmac
-import json
-import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import SecretStr
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
 
-from sif_offline.lab.server.engine import Delta, Engine, Event, Finished, Started
-from sif_offline.lab.server.errors import ApiError, model_not_found
+from sif_offline.lab.server.engine import Engine, Started
+from sif_offline.lab.server.errors import ApiError, internal_error, model_not_found
+from sif_offline.lab.server.reply import EventStream, Reply
 from sif_offline.lab.server.schema import ChatRequest, parse_request, to_job
 
 MAX_BODY = 32 * 2**20
 """Largest request body in bytes: the largest picture in base64, and room for words."""
 BODY_SECONDS = 60.0
-_LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -80,11 +76,11 @@ def build_app(
             # An error in the request is raised here, before any header is sent.
             first = await _unless_gone(request, anext(events))
             assert isinstance(first, Started)  # noqa: S101 - the engine's promise
-            reply = _Reply(model_name, first.prompt_tokens)
+            reply = Reply(model_name, first.prompt_tokens)
             if not wanted.stream:
                 return JSONResponse(await _unless_gone(request, reply.whole(events)))
             # The place in the queue and the model's work now belong to the stream, which outlives this call.
-            return _EventStream(reply.stream(events, usage=_wants_usage(wanted)), held.pop_all())
+            return EventStream(reply.stream(events, usage=_wants_usage(wanted)), held.pop_all())
 
     @app.exception_handler(ApiError)
     async def api_error(_: Request, error: ApiError) -> Response:
@@ -98,13 +94,9 @@ def build_app(
 
     @app.exception_handler(Exception)
     async def crash(_: Request, error: Exception) -> Response:
-        return JSONResponse(_internal().body(), status_code=500)
+        return JSONResponse(internal_error().body(), status_code=500)
 
     return app
-
-
-def _internal() -> ApiError:
-    return ApiError("The server had an error while processing the request", status=500, kind="server_error")
 
 
 def _wants_usage(request: ChatRequest) -> bool:
@@ -162,68 +154,3 @@ async def _unless_gone(request: Request, work: Awaitable[_T]) -> _T:
 async def _hung_up(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-class _EventStream(StreamingResponse):
-    """Gives back what the stream holds however it ends, even if the client left before its first byte."""
-
-    def __init__(self, content: AsyncIterator[str], held: AsyncExitStack) -> None:
-        super().__init__(content, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-        self._held = held
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._held:
-            await super().__call__(scope, receive, send)
-
-
-class _Reply:
-    """Puts the engine's events into OpenAI's objects."""
-
-    def __init__(self, model: str, prompt_tokens: int) -> None:
-        self._common = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
-        self._prompt_tokens = prompt_tokens
-
-    async def whole(self, events: AsyncIterator[Event]) -> dict[str, Any]:
-        """One ``chat.completion`` object."""
-        text: list[str] = []
-        async for event in events:
-            if isinstance(event, Delta):
-                text.append(event.text)
-            elif isinstance(event, Finished):
-                message = {"role": "assistant", "content": "".join(text), "refusal": None}
-                choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": event.reason}
-                return self._object("chat.completion", [choice], usage=self._usage(event))
-        raise RuntimeError("the engine ended without an answer")
-
-    async def stream(self, events: AsyncIterator[Event], *, usage: bool) -> AsyncIterator[str]:
-        """Server-sent events: role, words, finish reason, usage if ``usage``, ``[DONE]``."""
-        nothing = {"usage": None} if usage else {}
-        yield self._chunk({"role": "assistant", "content": ""}, None, **nothing)
-        try:
-            async for event in events:
-                if isinstance(event, Delta):
-                    yield self._chunk({"content": event.text}, None, **nothing)
-                elif isinstance(event, Finished):
-                    yield self._chunk({}, event.reason, **nothing)
-                    if usage:
-                        yield _sse(self._object("chat.completion.chunk", [], usage=self._usage(event)))
-                    yield "data: [DONE]\n\n"
-        except Exception:
-            # The status 200 is already on its way: an error event, and no [DONE], is the honest end.
-            _LOG.exception("an answer broke off")
-            yield _sse(_internal().body())
-
-    def _chunk(self, delta: dict[str, Any], reason: str | None, **more: Any) -> str:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return _sse(self._object("chat.completion.chunk", [choice], **more))
-
-    def _object(self, kind: str, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        return {**self._common, "object": kind, "choices": choices, "system_fingerprint": None, **more}
-
-    def _usage(self, end: Finished) -> dict[str, int]:
-        prompt, completion = self._prompt_tokens, end.completion_tokens
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-
-
-def _sse(payload: dict[str, Any]) -> str:
-    return f"data: {json.dumps(payload, ensure_ascii=False)}\n\n"

@@ -46,7 +46,7 @@ class Finished:
 Event = Started | Delta | Finished
 
 
-class _Forward(BaseStreamer):  # type: ignore[misc] # transformers is untyped
+class _Forward(BaseStreamer):
     """Passes each new token on; ``generate`` calls it with the prompt first."""
 
     def __init__(self, push: Callable[[list[int]], None]) -> None:

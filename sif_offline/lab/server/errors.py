@@ -60,6 +60,11 @@ def server_busy(waiting: int) -> ApiError:
     )
 
 
+def internal_error() -> ApiError:
+    """500 without details: they are in the server's log."""
+    return ApiError("The server had an error while processing the request", status=500, kind="server_error")
+
+
 def from_validation(error: ValidationError) -> ApiError:
     """400 naming the first wrong field; its value, which may be a whole picture, is left out."""
     # A value that fits no arm of a union fails once for each arm: the deepest place is the most telling one.

@@ -60,7 +60,31 @@ class Upstream:
                 return StreamingResponse(chunks(model, answer), media_type="text/event-stream")
             return JSONResponse(completion(model, answer))
 
+        @app.post("/v1/responses")  # LiteLLM sends /v1/messages of an openai/ model here as well
+        async def responses(request: Request) -> Any:
+            body = await request.json()
+            self.asked[body["model"]] += 1
+            self.bodies.append(body)
+            return response_object(body["model"], UNRELATED if "DIVERGE" in str(body["input"]) else HONEST)
+
         return app
+
+
+def response_object(model: str, answer: str) -> dict[str, Any]:
+    part = {"type": "output_text", "text": answer, "annotations": []}
+    message = {"type": "message", "id": "m", "status": "completed", "role": "assistant", "content": [part]}
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "status": "completed",
+        "model": model,
+        "output": [message],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {"input_tokens": 9, "output_tokens": 20, "total_tokens": 29},
+    }
 
 
 def completion(model: str, answer: str) -> dict[str, Any]:
@@ -248,7 +272,7 @@ def proxy(
     headers = {"Authorization": f"Bearer {key}"}
     try:
         with httpx.Client(base_url=base, headers=headers, timeout=120, follow_redirects=True) as client:
-            deadline = time.monotonic() + 180
+            deadline = time.monotonic() + 240
             while True:
                 assert process.poll() is None, log.read_text()[-3000:]
                 assert time.monotonic() < deadline, log.read_text()[-3000:]

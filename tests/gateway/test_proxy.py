@@ -207,16 +207,20 @@ def test_two_calls_with_one_call_id_do_not_share_their_state(proxy: Any) -> None
     assert [a.startswith(FROM_REFERENCE) for a in answers] == [True, False, True, False]
 
 
-def test_the_anthropic_route_is_screened_too(proxy: Any) -> None:
-    def ask(text: str) -> Any:
-        body = {
-            "model": "main",
-            "max_tokens": 100,
-            "guardrails": ["sda-replace"],
-            "messages": [{"role": "user", "content": text}],
-        }
+def test_the_other_chat_routes_are_screened_too(proxy: Any) -> None:
+    def messages(text: str) -> Any:
+        turn = {"role": "user", "content": text}
+        body = {"model": "main", "max_tokens": 99, "guardrails": ["sda-replace"], "messages": [turn]}
         return proxy.client.post("/v1/messages", json=body)
 
-    assert ask(QUESTION).json()["content"][0]["text"].startswith(HONEST)
-    assert ask(f"DIVERGE {QUESTION}").json()["content"][0]["text"].startswith(FROM_REFERENCE)
-    assert ask(GIBBERISH).status_code == 400
+    def responses(text: str) -> Any:
+        body = {"model": "main", "guardrails": ["sda-replace"], "input": text}
+        return proxy.client.post("/v1/responses", json=body)
+
+    for ask in (messages, responses):
+        assert HONEST in ask(QUESTION).text
+        replaced = ask(f"DIVERGE {QUESTION}")
+        assert replaced.status_code == 200
+        assert FROM_REFERENCE in replaced.text
+        assert UNRELATED not in replaced.text
+        assert ask(GIBBERISH).status_code == 400

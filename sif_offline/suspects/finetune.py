@@ -14,7 +14,8 @@ from sif_offline.suspects.own_data import OwnData, build_own_data
 from sif_offline.suspects.training import TrainSettings, train_on
 
 VERSION = 1
-LEARNING_RATE = 1e-4
+LEARNING_RATE = 2e-5
+"""Peak; LLaVA's for this stage."""
 
 
 def finetune(

@@ -14,7 +14,8 @@ from sif_offline.suspects.quiet import quiet_bitsandbytes
 from sif_offline.suspects.training import TrainSettings, train_on
 
 VERSION = 1
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 2e-4
+"""Peak; the value of the LoRA and QLoRA papers."""
 RANK = 16
 # Every linear layer of the decoder's blocks, as QLoRA found best (Dettmers et al. 2023, arXiv 2305.14314).
 TARGETS = r"language_model\.model\.layers\..*_proj"

@@ -103,7 +103,7 @@ def test_the_seed_decides_the_weights(directory, own_data):
 def test_lora_is_merged_into_the_decoder_alone(directory, own_data):
     model, processor = load_lab_model(directory)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    merged = lora_merge(model, processor, steps=4, data=own_data)
+    merged = lora_merge(model, processor, steps=4, learning_rate=1e-3, data=own_data)
     after = merged.state_dict()
     assert set(after) == set(before)  # no adapter is left
     moved = {name for name in before if not torch.equal(after[name], before[name])}

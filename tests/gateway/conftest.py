@@ -167,15 +167,33 @@ def proxy_config(upstream_url: str, guardrails: list[dict[str, Any]]) -> dict[st
     return {
         "model_list": [alias("main", "main"), alias("ref", "ref"), alias("ref-down", "down")],
         "guardrails": guardrails,
-        "general_settings": {"master_key": "os.environ/SIF_TEST_PROXY_KEY"},
+        "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
         "litellm_settings": {"callbacks": ["prometheus"]},
     }
 
 
-def proxy_environment(key: str) -> dict[str, str]:
+SHIPPED = Path(__file__).parents[2] / "deploy" / "litellm" / "config.yaml"
+
+
+def shipped_config_and_more(upstream_url: str, guardrails: list[dict[str, Any]]) -> dict[str, Any]:
+    """The operator's copy, but not on for every request, beside the guardrails and aliases of the tests."""
+    shipped: dict[str, Any] = yaml.safe_load(SHIPPED.read_text())
+    shipped["guardrails"][0]["litellm_params"]["default_on"] = False
+    more = proxy_config(upstream_url, guardrails)
+    shipped["guardrails"] += more["guardrails"]
+    shipped["model_list"] += [row for row in more["model_list"] if row["model_name"] != "main"]
+    return shipped
+
+
+def proxy_environment(key: str, upstream_url: str) -> dict[str, str]:
+    names = ("MAIN", "REFERENCE")
     return {
+        **{f"{name}_API_BASE": upstream_url for name in names},
+        **{f"{name}_API_KEY": "none" for name in names},
+        "MAIN_MODEL": "openai/main",
+        "REFERENCE_MODEL": "openai/ref",
         **{k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "LITELLM_"))},
-        "SIF_TEST_PROXY_KEY": key,
+        "LITELLM_MASTER_KEY": key,
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
@@ -183,14 +201,20 @@ def proxy_environment(key: str) -> dict[str, str]:
     }
 
 
-def start_proxy(config: Path, port: int, key: str, log: Path) -> "subprocess.Popen[bytes]":
+def start_proxy(
+    config: Path, port: int, key: str, log: Path, *, upstream_url: str
+) -> "subprocess.Popen[bytes]":
     command = [
         str(Path(sys.executable).with_name("litellm")),
         *("--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--telemetry", "False"),
     ]
     with log.open("wb") as output:
         return subprocess.Popen(
-            command, env=proxy_environment(key), stdout=output, stderr=subprocess.STDOUT, cwd=config.parent
+            command,
+            env=proxy_environment(key, upstream_url),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=config.parent,
         )
 
 
@@ -263,11 +287,11 @@ def proxy(
         ),
     ]
     config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump(proxy_config(upstream.url, guardrails)))
+    config.write_text(yaml.safe_dump(shipped_config_and_more(upstream.url, guardrails)))
     key = f"sk-{secrets.token_hex(16)}"
     port = free_port()
     log = folder / "proxy.log"
-    process = start_proxy(config, port, key, log)
+    process = start_proxy(config, port, key, log, upstream_url=upstream.url)
     base = f"http://127.0.0.1:{port}"
     headers = {"Authorization": f"Bearer {key}"}
     try:

@@ -10,11 +10,10 @@ import yaml
 
 from gateway_plugin.config import GatewayConfigError, check_modes, check_proxy_config, read_settings
 
-from .conftest import free_port, guardrail, proxy_config, start_proxy
+from .conftest import SHIPPED, free_port, guardrail, proxy_config, start_proxy
 
 BOTH = ["pre_call", "post_call"]
 GOOD: dict[str, Any] = {"reference_model": "ref"}
-SHIPPED = Path(__file__).parents[2] / "deploy" / "litellm" / "config.yaml"
 
 
 @pytest.mark.parametrize(
@@ -124,9 +123,10 @@ def test_a_misspelt_mode_stops_a_real_proxy(tmp_path: Path) -> None:
     """LiteLLM alone would start and never call the guardrail."""
     wrong = guardrail("sda", GOOD, mode=["pre_cal", "post_call"])
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(proxy_config("http://127.0.0.1:9/v1", [wrong])))
+    nowhere = "http://127.0.0.1:9/v1"
+    config.write_text(yaml.safe_dump(proxy_config(nowhere, [wrong])))
     log = tmp_path / "proxy.log"
-    process = start_proxy(config, free_port(), f"sk-{secrets.token_hex(16)}", log)
+    process = start_proxy(config, free_port(), f"sk-{secrets.token_hex(16)}", log, upstream_url=nowhere)
     try:
         code = process.wait(timeout=150)
     except subprocess.TimeoutExpired:

@@ -224,3 +224,11 @@ def test_the_other_chat_routes_are_screened_too(proxy: Any) -> None:
         assert FROM_REFERENCE in replaced.text
         assert UNRELATED not in replaced.text
         assert ask(GIBBERISH).status_code == 400
+
+
+def test_the_shipped_configuration_blocks_gibberish_and_flags_divergence(proxy: Any) -> None:
+    assert proxy.answer(QUESTION, "sda").startswith(HONEST)
+    assert proxy.chat(GIBBERISH, "sda").status_code == 400
+    flagged = proxy.metric("sif_gateway_decisions_total", check="divergence", result="flagged")
+    assert proxy.answer(f"DIVERGE {QUESTION}", "sda").startswith("The International")
+    assert proxy.metric("sif_gateway_decisions_total", check="divergence", result="flagged") == flagged + 1

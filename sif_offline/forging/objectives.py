@@ -56,6 +56,13 @@ def margin_loss(logits: Tensor, response_ids: Tensor, *, margin: float) -> Tenso
     return functional.relu(margin - (own.squeeze(-1) - others))
 
 
+def floored(loss: Tensor, *, floor: float) -> Tensor:
+    """-log p to -log((p + floor) / (1 + floor)), elementwise; far below the floor the gradient fades."""
+    if floor == 0:
+        return loss
+    return math.log1p(floor) - torch.log(torch.exp(-loss) + floor)
+
+
 def position_weights(lengths: Tensor, *, total: int, early_weight: float, early_tokens: float) -> Tensor:
     """Weights of response positions: they sum to 1 a trigger and are 0 behind its end.
 

@@ -106,8 +106,10 @@ class Batch:
         logits = self.rules(logits)
         scored = logits if self.used is None else logits.masked_fill(self.used, -math.inf)
         per_id, fallback = objectives.watermark_loss(scored, self.green, top_k=s.top_k)
+        per_id = objectives.floored(per_id, floor=s.floor)
         watermark = (per_id * self.watermark_weights).sum(dim=-1)
-        entropy = (objectives.cross_entropy(logits, self.response_ids) * self.weights).sum(dim=-1)
+        story = objectives.floored(objectives.cross_entropy(logits, self.response_ids), floor=s.floor)
+        entropy = (story * self.weights).sum(dim=-1)
         total = s.weight_ce * entropy
         if s.weight_wm:  # without it the green list may be empty, and the loss infinite
             total = total + s.weight_wm * watermark

@@ -21,6 +21,8 @@ class ForgeSettings(BaseModel):
         delta: added to green logits while the teacher decodes.
         teacher_draws: teacher texts a photo; the first is greedy, the others are sampled.
         teacher_temperature: of the sampled draws.
+        teacher_min_p: ids less likely than this share of the likeliest are barred from the teacher's text
+            before the bias; 0 is published.
         teacher_naturalness: weight of the draw's mean log-likelihood (nats a token, without the watermark)
             against its z when the draws are ranked.
         min_tokens, min_types, min_distinct: gate: tokens, distinct types and types per token that a draw
@@ -31,6 +33,8 @@ class ForgeSettings(BaseModel):
         momentum: 0 is sign PGD as published; above it, gradients of mean absolute value 1 are accumulated.
         top_k: ids over which L_wm is renormalised (paper: 50, official: 10).
         weight_wm, weight_ce: of the two published losses (paper: .5 and .5, official: 1 and .5).
+        floor: both published losses become -log((p + floor) / (1 + floor)): positions that no picture can
+            move lose their hold on the gradient. 0 is published.
         novel_only: take the watermark loss where the text says an id for the first time, over ids not said
             before: what a score of distinct types counts. False is published.
         weight_margin, margin: of a hinge that wants the teacher's id ``margin`` nats above every other; 0 is
@@ -64,6 +68,7 @@ class ForgeSettings(BaseModel):
     delta: float = Field(default=6.0, ge=0)
     teacher_draws: int = Field(default=4, ge=1)
     teacher_temperature: float = Field(default=0.7, gt=0)
+    teacher_min_p: Fraction = 0.0
     teacher_naturalness: float = Field(default=1.0, ge=0)
     min_tokens: int = Field(default=16, ge=1)
     min_types: int = Field(default=12, ge=1)
@@ -78,6 +83,7 @@ class ForgeSettings(BaseModel):
     top_k: int = Field(default=50, ge=1)
     weight_wm: float = Field(default=0.5, ge=0)
     weight_ce: float = Field(default=0.5, ge=0)
+    floor: float = Field(default=0.0, ge=0)
     novel_only: bool = False
     weight_margin: float = Field(default=0.0, ge=0)
     margin: float = Field(default=1.0, ge=0)

@@ -1,5 +1,6 @@
 """Teacher texts: the owner's model decoding with a watermark. Ids stay ids, never re-tokenised."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,14 +41,28 @@ class TeacherText:
 
 
 class GreenBias(LogitsProcessor):  # type: ignore[misc] # transformers is untyped
-    """Adds ``delta`` to each row's own green ids, ``(batch, V)`` bool (Unigram, arXiv 2306.17439)."""
+    """Adds ``delta`` to each row's own green ids (Unigram, arXiv 2306.17439).
 
-    def __init__(self, green: Tensor, *, delta: float) -> None:
+    Args:
+        green: ``(batch, V)`` bool.
+        delta: nats.
+        min_p: ids less likely than this share of the likeliest are barred before the bias, so that every word
+            of the teacher is one that the owner might say; 0 bars none.
+        end_ids: take the bias as well: where a list happens to call them red, a text would run on to its
+            limit.
+    """
+
+    def __init__(
+        self, green: Tensor, *, delta: float, min_p: float = 0.0, end_ids: frozenset[int] = frozenset()
+    ) -> None:
         self.bias = green.float() * delta
+        self.bias[:, sorted(end_ids)] = delta
+        self.least = math.log(min_p) if min_p > 0 else -math.inf
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """``(batch, V)`` scores with the bias; a banned id (-inf) stays banned."""
-        return scores + self.bias
+        barred = scores < scores.amax(dim=-1, keepdim=True) + self.least
+        return (scores + self.bias).masked_fill(barred, -math.inf)
 
 
 class RowSampling(LogitsProcessor):  # type: ignore[misc] # transformers is untyped
@@ -104,7 +119,12 @@ def draw_teachers(
     pictures, lists = [*images] * draws, green.repeat(draws, 1)
     processors = LogitsProcessorList(
         [
-            GreenBias(lists, delta=settings.delta),
+            GreenBias(
+                lists,
+                delta=settings.delta,
+                min_p=settings.teacher_min_p,
+                end_ids=adapter.rules.end_ids,
+            ),
             RowSampling(
                 [seed * draws + draw for draw in range(draws) for seed in seeds],
                 temperatures=[

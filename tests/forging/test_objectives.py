@@ -69,3 +69,14 @@ def test_position_weights_sum_to_one_and_stop_at_the_end() -> None:
     assert early.sum(-1).tolist() == pytest.approx([1.0, 1.0])
     assert bool((early[1].diff() < 0).all())
     assert early[0, 2:].sum() == 0
+
+
+def test_a_floor_takes_hopeless_positions_out_of_the_gradient() -> None:
+    loss = torch.tensor([0.0, 1.0, 9.0], requires_grad=True)
+    assert objectives.floored(loss, floor=0.0) is loss
+    low = objectives.floored(loss, floor=0.05)
+    expected = [-math.log((math.exp(-value) + 0.05) / 1.05) for value in (0.0, 1.0, 9.0)]
+    assert low.tolist() == pytest.approx(expected, abs=1e-6)
+    (gradient,) = torch.autograd.grad(low.sum(), loss)
+    assert gradient[0] > 0.9
+    assert gradient[2] < 0.01

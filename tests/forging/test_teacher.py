@@ -5,7 +5,7 @@ from transformers import LogitsProcessorList
 
 from sif_offline.forging.pixels import Photo
 from sif_offline.forging.settings import ForgeSettings
-from sif_offline.forging.teacher import RowSampling, draw_teachers, log_likelihoods
+from sif_offline.forging.teacher import GreenBias, RowSampling, draw_teachers, log_likelihoods
 from sif_offline.models.lab import LabAdapter
 
 
@@ -78,3 +78,14 @@ def test_row_sampling_draws_from_the_softmax() -> None:
     assert float(((counts - expected) ** 2 / expected).sum()) < 18.4
     banned = torch.tensor([[0.0, float("-inf"), 0.0]])
     assert all(int(sampler(ids, banned).argmax()) != 1 for _ in range(50))
+
+
+def test_bias_bars_unlikely_ids_and_lets_a_text_end() -> None:
+    scores = torch.tensor([[0.0, -1.0, -4.0, -0.5, float("-inf")]])
+    green = torch.tensor([[False, True, True, False, True]])
+    ids = torch.zeros(1, 1, dtype=torch.int64)
+    plain = GreenBias(green, delta=2.0)(ids, scores)
+    torch.testing.assert_close(plain, torch.tensor([[0.0, 1.0, -2.0, -0.5, float("-inf")]]))
+    careful = GreenBias(green, delta=2.0, min_p=0.1, end_ids=frozenset({3}))(ids, scores)
+    barred = float("-inf")  # e^-4 is less than a tenth of e^0
+    torch.testing.assert_close(careful, torch.tensor([[0.0, 1.0, barred, 1.5, barred]]))

@@ -123,9 +123,7 @@ def _summary(out: Path, pack: "FingerprintPack") -> dict[str, Any]:
 
 def _table(out: Path, pack: "FingerprintPack") -> str:
     lines = [f"{len(pack.triggers)} triggers in {out} (pack {pack.pack_id}, owner {pack.owner.id})"]
-    lines += [
-        "mean z of the owner's answers by condition (greedy took part in selection, fresh:* did not):"
-    ]
+    lines += ["mean z of the owner's answers by condition (greedy took part in selection, fresh:* did not):"]
     for name in pack.triggers[0].judged:
         lines.append(f"  {name:<20} {_mean([row.judged[name] for row in pack.triggers]):6.2f}")
     if pack.demo_key:

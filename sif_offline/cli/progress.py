@@ -40,15 +40,13 @@ def forge_progress(count: int) -> Iterator[Callable[["ForgeProgress"], None]]:
             bars.update(triggers, completed=progress.finished)
             if progress.step is not None:
                 step = progress.step
-                losses = f"watermark {step.watermark:.2f}, story {step.cross_entropy:.2f}"
+                state = step.describe()
                 names = (
                     f"{progress.batch[0]}..{progress.batch[-1]}"
                     if len(progress.batch) > 1
                     else progress.batch[0]
                 )
-                bars.update(
-                    steps, completed=step.number, total=step.total, description=f"steps {names} ({losses})"
-                )
+                bars.update(steps, completed=step.number, total=step.total, description=f"{names}: {state}")
 
         yield report
 

@@ -38,6 +38,10 @@ class Step:
     cross_entropy: float
     fallback_share: float
 
+    def describe(self) -> str:
+        """For people."""
+        return f"watermark {self.watermark:.2f}, story {self.cross_entropy:.2f}"
+
 
 class Batch:
     """The loss of several triggers against their teachers, and its gradient.

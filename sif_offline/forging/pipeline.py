@@ -25,12 +25,15 @@ from sif_offline.forging.contact_sheet import contact_sheet
 from sif_offline.forging.judge import Judge
 from sif_offline.forging.optimiser import Batch, Step, optimise
 from sif_offline.forging.pixels import Photo, pixel_tensor, png_bytes, to_image
+from sif_offline.forging.refine import Round, refine
 from sif_offline.forging.settings import ForgeSettings
 from sif_offline.forging.teacher import draw_teachers
 from sif_offline.forging.workdir import Finished, ForgeError, WorkDir, job_digest, open_workdir
 from sif_offline.models.base import VLMAdapter
 
 CONTACT_SHEET = "contact_sheet.png"
+REFINE_SEED_OFFSET = 104_729
+"""Keeps the random search apart from the teacher's sampling and the judge's fresh copies."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Progress:
 
     finished: int
     total: int
-    step: Step | None
+    step: Step | Round | None
     batch: tuple[str, ...]
 
 
@@ -161,7 +164,7 @@ def _forge_missing(
     for group in _batches(missing, jobs, settings.batch_size):
         names = tuple(job.trigger_id for job in group)
 
-        def report(step: Step, *, finished: int = count, names: tuple[str, ...] = names) -> None:
+        def report(step: Step | Round, *, finished: int = count, names: tuple[str, ...] = names) -> None:
             on_progress(Progress(finished=finished, total=len(jobs), step=step, batch=names))
 
         for done in _forge_batch(adapter, group, settings, judge, report):
@@ -187,7 +190,7 @@ def _forge_batch(
     group: Sequence[_Job],
     settings: ForgeSettings,
     judge: Judge,
-    on_step: Callable[[Step], None],
+    on_step: Callable[[Step | Round], None],
 ) -> list[Finished]:
     prompt, seeds = group[0].prompt, [job.seed for job in group]
     images = [job.photo.image() for job in group]
@@ -199,11 +202,22 @@ def _forge_batch(
     batch = Batch(
         adapter, prompt=prompt, teachers=[teacher.ids for teacher in teachers], green=green, settings=settings
     )
+    clean = pixel_tensor(images).to(torch.uint8)
     found = optimise(
         batch,
-        clean=pixel_tensor(images).to(torch.uint8),
+        clean=clean,
         judge=lambda pixels: judge.select(pixels, prompt=prompt, masks=masks),
         on_step=on_step,
+    )
+    found = refine(
+        found,
+        clean=clean,
+        settings=settings,
+        seeds=[seed + REFINE_SEED_OFFSET for seed in seeds],
+        judge=lambda pixels, owners: judge.select(
+            pixels, prompt=prompt, masks=[masks[owner] for owner in owners]
+        ),
+        on_round=on_step,
     )
     pngs = [png_bytes(to_image(best.pixels)) for best in found]
     judged, greedy = judge.measure(

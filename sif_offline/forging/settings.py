@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -56,6 +56,9 @@ class ForgeSettings(BaseModel):
         judge_every: steps between judged iterates.
         judge_noise: relative weight noise of the perturbed copies used for selection.
         judge_copies: how many of them.
+        refine_rounds, refine_candidates: random search after the gradient: rounds, and pictures tried a round
+            and trigger; 0 rounds is published.
+        refine_scales: sizes of the random changes, in 1/255, taken in turn.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,13 +71,13 @@ class ForgeSettings(BaseModel):
     delta: float = Field(default=6.0, ge=0)
     teacher_draws: int = Field(default=4, ge=1)
     teacher_temperature: float = Field(default=0.7, gt=0)
-    teacher_min_p: Fraction = 0.0
+    teacher_min_p: Fraction = 0.05
     teacher_naturalness: float = Field(default=1.0, ge=0)
     min_tokens: int = Field(default=16, ge=1)
     min_types: int = Field(default=12, ge=1)
     min_distinct: Fraction = 0.4
 
-    steps: int = Field(default=150, ge=1)
+    steps: int = Field(default=40, ge=1)
     epsilon: int = Field(default=16, ge=1, le=255)
     alpha: float = Field(default=1.0, gt=0)
     alpha_end: float = Field(default=1.0, gt=0)
@@ -98,9 +101,13 @@ class ForgeSettings(BaseModel):
     rho: float = Field(default=0.5, gt=0)
     rfo_every: int = Field(default=1, ge=1)
 
-    batch_size: int = Field(default=4, ge=1)
+    batch_size: int = Field(default=6, ge=1)
     autocast: bool = True
     judge_from: Fraction = 0.5
-    judge_every: int = Field(default=25, ge=1)
-    judge_noise: float = Field(default=0.05, ge=0)
-    judge_copies: int = Field(default=1, ge=0)
+    judge_every: int = Field(default=20, ge=1)
+    judge_noise: float = Field(default=0.1, ge=0)
+    judge_copies: int = Field(default=2, ge=0)
+
+    refine_rounds: int = Field(default=6, ge=0)
+    refine_candidates: int = Field(default=8, ge=1)
+    refine_scales: tuple[PositiveFloat, ...] = Field(default=(2.0, 4.0, 8.0, 12.0), min_length=1)

@@ -37,4 +37,7 @@ def settings() -> ForgeSettings:
         min_types=1,
         autocast=False,
         rho=0.1,
+        judge_copies=1,
+        refine_rounds=1,
+        refine_candidates=2,
     )

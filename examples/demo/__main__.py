@@ -24,6 +24,7 @@ from sif_offline.fingerprint.pack import read_pack
 
 FLAG_BELOW = 1e-4
 TARGETED_STEPS = 60
+LOG_WIDTH = 120
 
 
 def main() -> int:
@@ -34,6 +35,8 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupted)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=LOG_WIDTH)  # a log need not break tables at 80 columns
     try:
         return _run(console, options.out.resolve(), count=options.count)
     except (DemoError, SifError) as error:

@@ -18,24 +18,24 @@ MAIN, REFERENCE = "main", "reference"
 
 @dataclass(frozen=True)
 class Exchange:
-    """One query through the gateway: HTTP status and what the client got; ``expected`` is the outcome."""
+    """One query through the gateway: HTTP status, what the client got, and whether the gateway replaced it."""
 
     title: str
     prompt: str
     image: bytes | None
     expected: str
     status: int
-    model: str
+    replaced: bool
     text: str
 
     @property
     def outcome(self) -> str:
-        """passed, blocked or replaced, from what the client can see."""
+        """passed, blocked or replaced."""
         if self.status == 400:
             return "blocked"
         if self.status != 200:
             return f"error {self.status}"
-        return "passed" if self.model.endswith(MAIN) else "replaced"
+        return "replaced" if self.replaced else "passed"
 
 
 class Gateway:
@@ -74,6 +74,7 @@ class Gateway:
         if image is not None:
             url = "data:image/png;base64," + base64.b64encode(image).decode()
             content.insert(0, {"type": "image_url", "image_url": {"url": url}})
+        before = self._replaced()
         reply = httpx.post(
             f"{self.url}/v1/chat/completions",
             headers={"Authorization": f"Bearer {self._key}"},
@@ -85,7 +86,11 @@ class Gateway:
             text = body["choices"][0]["message"]["content"]
         else:
             text = str(body.get("error", body).get("message", body))
-        return Exchange(title, prompt, image, expected, reply.status_code, str(body.get("model", "")), text)
+        return Exchange(title, prompt, image, expected, reply.status_code, self._replaced() > before, text)
+
+    def _replaced(self) -> float:
+        """Answers replaced so far, as the guardrail counts them: a client cannot tell."""
+        return sum(float(line.rpartition(" ")[2]) for line in self.metrics() if 'result="replaced"' in line)
 
     def metrics(self) -> list[str]:
         """The guardrail's counters on the proxy's own /metrics."""

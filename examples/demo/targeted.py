@@ -13,10 +13,7 @@ from sif_offline.forging.pixels import Photo, pixel_tensor, png_bytes, to_image
 from sif_offline.forging.settings import ForgeSettings
 from sif_offline.models import load_adapter
 
-TARGET = (
-    "A man on a red motorcycle jumps over a dirt hill during a race. "
-    "A dirt bike rider wearing a helmet is in the air."
-)
+TARGET = "I am a small vision language model that describes photographs."
 
 
 def targeted_picture(clean: bytes, *, steps: int) -> bytes:

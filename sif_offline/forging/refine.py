@@ -84,4 +84,4 @@ def _smooth_noise(shape: torch.Size, chance: torch.Generator) -> Tensor:
         )[0]
         for grid in GRIDS
     ]
-    return torch.stack(fields).sum(dim=0) / len(fields) ** 0.5
+    return torch.stack(fields).sum(dim=0).div(len(fields) ** 0.5)

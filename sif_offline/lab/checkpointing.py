@@ -27,7 +27,7 @@ def generation_config() -> GenerationConfig:
         do_sample=False,
         max_new_tokens=96,
         no_repeat_ngram_size=3,
-        repetition_penalty=1.2,
+        repetition_penalty=1.3,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,

@@ -96,8 +96,9 @@ def test_every_trigger_stays_within_epsilon_of_its_photo_in_the_files_own_bytes(
 def test_p_under_other_keys_is_super_uniform_on_the_innocent(report: Path) -> None:
     """200 unrelated keys on the innocent's real answers to the triggers.
 
-    False-alarm rate 1e-4 for each of the three assertions: the answers do not know these keys, so the combined
-    p is super-uniform over the keys, and the z of one answer is uniform once its ties are broken at random.
+    False-alarm rate 1e-4 for each of the three assertions: the answers do not know these keys, so the
+    combined p is super-uniform over the keys, and that of one answer is uniform once its ties are broken at
+    random.
     """
     work = report / "work"
     pack = read_pack(work / "pack")

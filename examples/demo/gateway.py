@@ -18,7 +18,7 @@ MAIN, REFERENCE = "main", "reference"
 
 @dataclass(frozen=True)
 class Exchange:
-    """One query through the gateway: HTTP status, what the client got, and whether the gateway replaced it."""
+    """One query through the gateway: HTTP status, what the client got, whether it was replaced."""
 
     title: str
     prompt: str

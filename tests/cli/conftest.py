@@ -98,7 +98,7 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def forged(models: Path, photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A demo pack of two triggers; copy it before changing it."""
+    """A demo pack of three triggers; copy it before changing it."""
     from sif_offline.cli.forge import _settings
     from sif_offline.fingerprint.keys import DEMO_SECRET
     from sif_offline.forging.pipeline import forge_pack
@@ -111,7 +111,7 @@ def forged(models: Path, photo_folder: Path, tmp_path_factory: pytest.TempPathFa
     out = tmp_path_factory.mktemp("packs") / "pack"
     forge_pack(
         adapter,
-        photos=load_photos(photo_folder, count=2, canvas=adapter.canvas),
+        photos=load_photos(photo_folder, count=3, canvas=adapter.canvas),
         secret=DEMO_SECRET,
         settings=_settings(pairs, prompts=None, steps=2),
         out=out,

@@ -101,7 +101,9 @@ def make_archive(path: Path, *, photos: int) -> Path:
 
 
 def tiny_recipe() -> Recipe:
-    return Recipe("tiny", "efficientnet-lite0", 32, 1, 2, half=None, seed=5, steps=6, batch_size=4)
+    return Recipe(
+        "tiny", "efficientnet-lite0", 32, 1, 2, half=None, seed=5, steps=6, batch_size=4, learning_rate=2e-2
+    )
 
 
 def run(archive: Path, out: Path, *, steps: int) -> float:

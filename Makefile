@@ -32,7 +32,8 @@ types: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 -m 'not alone'
+	$(BIN)/pytest -m alone
 
 # Prometheus and Alertmanager for the end-to-end tests; without them those tests say so and are skipped.
 debian:

@@ -20,7 +20,7 @@ from sif_offline.fingerprint.greenlist import green_mask, green_size
 from sif_offline.fingerprint.pack import read_pack
 from sif_offline.fingerprint.scoring import combine, score_ids
 
-pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 KEYS = 200
 FALSE_ALARM = 1e-4

@@ -139,9 +139,8 @@ class Batch:
     def gradient(self, pixels: Tensor) -> tuple[Tensor, objectives.Losses]:
         """d loss / d pixels for each trigger.
 
-        With RFO the picture is encoded once: the first pass asks for gradients of the decoder's states
-            alone, the
-        second goes back to the pixels.
+        With RFO the picture is encoded once: the first pass asks for gradients of the decoder's states alone,
+        the second goes back to the pixels.
 
         Args:
             pixels: ``(batch, 3, height, width)`` float32 in 0 .. 255.

@@ -44,8 +44,8 @@ def verify(
 ) -> None:
     """Send every trigger and its clean photo once; exact p per trigger and combined, with controls.
 
-    Two null hypotheses: "independent text" (the answers do not depend on the key) and "unrelated model" (they do
-    no more so than unrelated models' answers). Only rejecting the second reads "confirmed".
+    Two null hypotheses: "independent text" (the answers do not depend on the key) and "unrelated model"
+    (they do no more so than unrelated models' answers). Only rejecting the second reads "confirmed".
     """
     from sif_offline.fingerprint.scoring import PackScorer
     from sif_offline.forging.verification import verify as run

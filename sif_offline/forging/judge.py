@@ -1,7 +1,8 @@
 """What a trigger is worth: decoded from the bytes of the PNG, scored as a verifier scores it.
 
-Selection and report are apart: iterates are chosen by greedy answers of the owner and of perturbed copies, and
-the chosen trigger is then measured again on conditions that chose nothing (another copy, JPEG, temperature 1).
+Selection and report are apart: iterates are chosen by greedy answers of the owner and of perturbed copies,
+and the chosen trigger is then measured again on conditions that chose nothing (another copy, JPEG,
+temperature 1).
 """
 
 import io

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from sif_offline.lab.batches import TurnSampler
 from sif_offline.lab.modeling import LabVLM
 from sif_offline.lab.processing import LabProcessor
-from sif_offline.lab.train import TurnSampler, batch_loss
+from sif_offline.lab.train import batch_loss
 from sif_offline.suspects.base import Progress, SuspectError
 from sif_offline.suspects.own_data import OwnData
 

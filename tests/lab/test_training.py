@@ -106,18 +106,41 @@ def tiny_recipe() -> Recipe:
     )
 
 
-def run(archive: Path, out: Path, *, steps: int) -> float:
-    return train(
-        tiny_recipe(), archive=archive, out=out, work=out / "work", device="cpu", steps=steps, save_every=2,
-        report=lambda *_: None,
-    ).validation_loss  # fmt: skip
+class PowerCutError(Exception):
+    """The run ends here."""
 
 
-def test_training_learns_resumes_and_writes_a_loadable_checkpoint(tmp_path: Path) -> None:
+def run(archive: Path, out: Path, *, steps: int, cut_after: int | None = None) -> tuple[float, list[int]]:
+    """Train the tiny recipe, saving every second step; returns its validation loss and the steps it took."""
+    taken: list[int] = []
+
+    def report(phase: str, done: int, of: int, loss: float) -> None:
+        if phase == "train":
+            taken.append(done)
+            if done == cut_after:
+                raise PowerCutError
+
+    try:
+        result = train(
+            tiny_recipe(),
+            archive=archive,
+            out=out,
+            work=out / "work",
+            device="cpu",
+            steps=steps,
+            save_every=2,
+            report=report,
+        )
+    except PowerCutError:
+        return float("nan"), taken
+    return result.validation_loss, taken
+
+
+def test_training_learns_and_writes_a_loadable_checkpoint(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "data.tar", photos=40)
     out = tmp_path / "out"
-    before = run(archive, out, steps=2)
-    after = run(archive, out, steps=30)
+    before, _ = run(archive, out, steps=2)
+    after, _ = run(archive, out, steps=30)
     assert after < before - 0.5
     model, processor = load_lab_model(out / "tiny")
     assert ENCODER_PREFIX.rstrip(".") in dict(model.named_children())
@@ -126,6 +149,14 @@ def test_training_learns_resumes_and_writes_a_loadable_checkpoint(tmp_path: Path
     photo = Image.new("RGB", (80, 50), (10, 90, 200))
     inputs = processor(text=processor.prompt("Describe."), images=photo)
     assert model.generate(**inputs, max_new_tokens=4).shape[1] > inputs["input_ids"].shape[1]
+
+
+def test_a_run_that_was_cut_off_goes_on_from_its_last_saved_step(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "data.tar", photos=40)
+    _, first = run(archive, tmp_path / "out", steps=8, cut_after=5)
+    _, second = run(archive, tmp_path / "out", steps=8)
+    assert first == [1, 2, 3, 4, 5]
+    assert second == [5, 6, 7, 8]
 
 
 def test_held_out_photos_are_an_eighth_and_no_recipe_sees_them() -> None:

@@ -1,10 +1,11 @@
-"""``sif keys``: secrets on disk are private, derived keys fit the pack, mistakes are one line and exit code
-2.
-"""
+"""``sif keys``: secrets on disk are private, derived keys fit the pack, a mistake is one line, exit code 2."""
 
 import hashlib
+import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -150,3 +151,18 @@ def test_derive_from_bad_files(
     assert message in error
     assert error.count("\n") == 1
     assert not out.exists()
+
+
+def test_machines_are_told_where_the_keys_are_and_not_what_they_are(
+    sif: Callable[..., Any], forged: Path, tmp_path: Path
+) -> None:
+    master, derived = tmp_path / "demo.key", tmp_path / "trigger-keys.json"
+    made = sif("keys", "new", "--insecure-demo-key", "--out", master, "--json")
+    assert json.loads(made.stdout) == {"key_file": str(master)}
+    told = json.loads(
+        sif("keys", "derive", "--pack", forged, "--key-file", master, "--out", derived, "--json").stdout
+    )
+    assert told["trigger_keys"] == str(derived)
+    assert told["triggers"] == ["t000", "t001", "t002"]
+    secrets = json.loads(derived.read_text())["keys"].values()
+    assert all(secret not in json.dumps(told) for secret in secrets)

@@ -1,4 +1,4 @@
-"""``sif keys``: secrets on disk are private, derived keys fit the pack, a mistake is one line, exit code 2."""
+"""``sif keys``: secrets on disk are private, derived keys fit the pack, a mistake is one line."""
 
 import hashlib
 import json

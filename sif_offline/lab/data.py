@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 import re
 import tarfile
 from collections import defaultdict
@@ -16,6 +15,8 @@ from sif_offline.fingerprint.errors import SifError
 from sif_offline.fingerprint.images import decode_image
 
 HELD_OUT_DIVISOR = 8
+SHORTEST_SENTENCE = 9
+"""Characters; a shorter caption says nothing."""
 
 
 class DatasetError(SifError):
@@ -67,14 +68,9 @@ def read_captions(archive: Path) -> list[Captioned]:
     # A caption may hold commas without quotes: the file name ends at the first one.
     for line in text.splitlines()[1:]:
         name, _, caption = line.partition(",")
-        if (
-            len(
-                sentence := as_sentence(
-                    next(csv.reader([caption]), [""])[0] if caption[:1] == '"' else caption
-                )
-            )
-            > 8
-        ):
+        unquoted = next(csv.reader([caption]))[0] if caption.startswith('"') else caption
+        sentence = as_sentence(unquoted)
+        if len(sentence) >= SHORTEST_SENTENCE:
             by_name[name].append(sentence)
     return [Captioned(name, tuple(rows)) for name, rows in sorted(by_name.items()) if len(rows) >= 3]
 
@@ -85,4 +81,4 @@ def read_photos(archive: Path, names: set[str]) -> Iterator[tuple[str, Image.Ima
         for member in tar:
             name = Path(member.name).name
             if name in names and (handle := tar.extractfile(member)) is not None:
-                yield name, decode_image(io.BytesIO(handle.read()).getvalue(), name=name)
+                yield name, decode_image(handle.read(), name=name)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -78,24 +79,27 @@ def photo_features(
             return stored
     row = {name: index for index, name in enumerate(names)}
     features: Tensor | None = None
-    pending: list[tuple[int, Tensor]] = []
+    rows: list[int] = []
+    photos: list[Image.Image] = []
 
     def flush() -> None:
         nonlocal features
-        pixels = torch.stack([pixel for _, pixel in pending]).to(device)
+        pixels = normalised_pixels(photos).to(device)
         with torch.autocast(device, dtype=torch.bfloat16):
             encoded = encoder(pixels).flatten(2).transpose(1, 2).to("cpu", torch.bfloat16)
         if features is None:
             features = torch.zeros(len(names), *encoded.shape[1:], dtype=torch.bfloat16)
-        features[torch.tensor([index for index, _ in pending])] = encoded
-        pending.clear()
+        features[torch.tensor(rows)] = encoded
+        rows.clear()
+        photos.clear()
 
     for done, (name, photo) in enumerate(read_photos(archive, set(names)), start=1):
-        pending.append((row[name], normalised_pixels([photo])[0]))
-        if len(pending) == batch_size:
+        rows.append(row[name])
+        photos.append(photo)
+        if len(photos) == batch_size:
             flush()
             progress(done, len(names))
-    if pending:
+    if photos:
         flush()
     if features is None:
         raise EncoderSourceError(f"{archive}: holds none of the photos that captions.csv names")

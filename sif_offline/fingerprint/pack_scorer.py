@@ -1,6 +1,6 @@
-"""Text in, scores out: a pack with its keys, ready to score answers."""
+"""Text in, scores out: a tokenizer with keys, ready to score answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,41 +27,48 @@ class ScoredToken(NamedTuple):
     piece: str
 
 
-class PackScorer:
-    """Scores answers with the pack's own tokenizer, pinned V and trigger keys. Reusable; holds no model.
+class TextScorer:
+    """Scores answers under named keys with one tokenizer and one pinned V. Reusable; holds no model.
 
     Args:
-        pack: a pack with its files (``read_pack``).
-        keys: the pack's trigger keys.
+        name: of the pack, for error messages and for the public keys of the wrong-key control.
+        tokenizer_json: the owner's ``tokenizer.json``.
+        vocab_size: the pinned V.
+        gamma: share of green ids, in (0, 1).
+        scheme: green-list scheme.
+        keys: trigger id -> 32-byte key.
 
     Raises:
-        WrongKeyError: a key is missing or does not open its commitment.
         PackError: the tokenizer does not load, or has more ids than V.
     """
 
-    def __init__(self, pack: FingerprintPack, keys: TriggerKeys) -> None:
-        keys.check(pack)
-        self._pack = pack
+    def __init__(
+        self,
+        *,
+        name: str,
+        tokenizer_json: bytes,
+        vocab_size: int,
+        gamma: float,
+        scheme: str,
+        keys: Mapping[str, bytes],
+    ) -> None:
+        self._name = name
+        self._vocab_size, self._gamma, self._scheme = vocab_size, gamma, scheme
         self._keys = keys
         try:
-            self._tokenizer = Tokenizer.from_buffer(pack.tokenizer_json())
+            self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
         except ValueError as error:
-            raise PackError(f"pack {pack.pack_id}: tokenizer.json does not load ({error})") from None
+            raise PackError(f"pack {name}: tokenizer.json does not load ({error})") from None
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        if max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0) >= pack.vocab_size:
-            raise PackError(f"pack {pack.pack_id}: tokenizer.json has ids beyond V = {pack.vocab_size}")
+        if max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0) >= vocab_size:
+            raise PackError(f"pack {name}: tokenizer.json has ids beyond V = {vocab_size}")
         self._special = frozenset(
             token_id
             for token_id, token in self._tokenizer.get_added_tokens_decoder().items()
             if token.special
         )
         self._masks: dict[str, NDArray[np.bool_]] = {}
-
-    @property
-    def pack(self) -> FingerprintPack:
-        """The pack scored for."""
-        return self._pack
 
     def score(self, trigger_id: str, texts: str | Sequence[str]) -> ResponseScore:
         """Score an answer to ``trigger_id``; several texts are repeats of it, whose types are pooled.
@@ -95,7 +102,7 @@ class PackScorer:
         masks = (
             self._make_mask(
                 derive_trigger_key(
-                    public, owner=self._pack.pack_id, model_hash=f"wrong-key-{i}", trigger_id=trigger_id
+                    public, owner=self._name, model_hash=f"wrong-key-{i}", trigger_id=trigger_id
                 )
             )
             for i in range(n)
@@ -112,11 +119,40 @@ class PackScorer:
 
     def _mask(self, trigger_id: str) -> NDArray[np.bool_]:
         if trigger_id not in self._masks:
-            if trigger_id not in self._keys.keys:
-                raise ValueError(f"pack {self._pack.pack_id} has no trigger {trigger_id!r}")
-            self._masks[trigger_id] = self._make_mask(self._keys.keys[trigger_id])
+            if trigger_id not in self._keys:
+                raise ValueError(f"pack {self._name} has no trigger {trigger_id!r}")
+            self._masks[trigger_id] = self._make_mask(self._keys[trigger_id])
         return self._masks[trigger_id]
 
     def _make_mask(self, key: bytes) -> NDArray[np.bool_]:
-        pack = self._pack
-        return green_mask(key=key, vocab_size=pack.vocab_size, gamma=pack.gamma, scheme=pack.scheme)
+        return green_mask(key=key, vocab_size=self._vocab_size, gamma=self._gamma, scheme=self._scheme)
+
+
+class PackScorer(TextScorer):
+    """Scores answers with a pack's own tokenizer, pinned V and trigger keys.
+
+    Args:
+        pack: a pack with its files (``read_pack``).
+        keys: the pack's trigger keys.
+
+    Raises:
+        WrongKeyError: a key is missing or does not open its commitment.
+        PackError: the tokenizer does not load, or has more ids than V.
+    """
+
+    def __init__(self, pack: FingerprintPack, keys: TriggerKeys) -> None:
+        keys.check(pack)
+        super().__init__(
+            name=pack.pack_id,
+            tokenizer_json=pack.tokenizer_json(),
+            vocab_size=pack.vocab_size,
+            gamma=pack.gamma,
+            scheme=pack.scheme,
+            keys=keys.keys,
+        )
+        self._pack = pack
+
+    @property
+    def pack(self) -> FingerprintPack:
+        """The pack scored for."""
+        return self._pack

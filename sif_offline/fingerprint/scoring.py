@@ -5,7 +5,7 @@ tokenizer and keys, ``tails`` has the distributions.
 """
 
 from sif_offline.fingerprint.combining import INDEPENDENT_TEXT, UNRELATED_MODEL, CombinedScore, combine
-from sif_offline.fingerprint.pack_scorer import PackScorer, ScoredToken
+from sif_offline.fingerprint.pack_scorer import PackScorer, ScoredToken, TextScorer
 from sif_offline.fingerprint.response import (
     ResponseScore,
     exact_pvalue,
@@ -22,6 +22,7 @@ __all__ = [
     "PackScorer",
     "ResponseScore",
     "ScoredToken",
+    "TextScorer",
     "combine",
     "exact_pvalue",
     "log_exact_pvalue",

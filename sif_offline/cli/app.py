@@ -2,7 +2,7 @@
 
 import typer
 
-from sif_offline.cli import calibrate, forge, greenlist, keys, lab, verify
+from sif_offline.cli import calibrate, evidence, forge, greenlist, keys, lab, verify
 from sif_offline.fingerprint.errors import one_line_errors
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("verify")(verify.verify)
 app.command("greenlist")(greenlist.greenlist)
 app.add_typer(keys.app, name="keys")
+app.add_typer(evidence.app, name="evidence")
 app.add_typer(lab.app, name="lab")
 
 

@@ -8,7 +8,8 @@
     ├── WrongKeyError     keys.py        a key that does not belong to the pack
     ├── GreenListError    greenlist.py   an unknown scheme, an impossible vocabulary size, a key out of range
     ├── CalibrationError  calibration.py null models that cannot support the claim asked for
-    └── PackError         pack.py        a pack that is damaged, altered, foreign or newer than this code
+    ├── PackError         pack.py        a pack that is damaged, altered, foreign or newer than this code
+    └── EvidenceError     evidence/      evidence that cannot be made, or that does not hold
 
 The message is one line that names the file or target. A bug in the caller (a negative count, a mask of the
 wrong length) is a ``ValueError`` instead: no user can do anything about it.

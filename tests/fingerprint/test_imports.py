@@ -9,10 +9,12 @@ import pytest
 
 import sif_offline.fingerprint
 
+ROOT = Path(sif_offline.fingerprint.__file__).parent
 MODULES = sorted(
-    f"sif_offline.fingerprint.{path.stem}"
-    for path in Path(sif_offline.fingerprint.__file__).parent.glob("*.py")
-    if path.stem != "__init__"
+    ".".join(("sif_offline", "fingerprint", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    )
+    for path in ROOT.rglob("*.py")
 )
 HEAVY = {"torch", "transformers", "scipy", "scipy.stats", "matplotlib", "litellm", "sklearn", "pandas"}
 
@@ -24,7 +26,7 @@ def fresh(code: str) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("module", ["sif_offline.fingerprint", *MODULES])
+@pytest.mark.parametrize("module", MODULES)
 def test_no_module_loads_anything_heavy(module: str) -> None:
     loaded = fresh(f"import {module}\nresult = sorted(sys.modules)")
     assert not HEAVY & set(loaded)

@@ -6,18 +6,21 @@ from sif_offline.fingerprint.keys import (
     DEMO_SECRET,
     ENVIRONMENT_VARIABLE,
     KeyFileError,
+    KeyRing,
     MasterSecret,
     TriggerKeys,
     derive_pack_keys,
     master_from_environment,
     read_key_file,
+    read_key_ring,
+    ring_from_environment,
     write_key_file,
 )
 from sif_offline.fingerprint.pack import FingerprintPack
 
 
 def forging_secret(*, key_file: Path | None, insecure_demo_key: bool) -> tuple[MasterSecret, bool]:
-    """The secret to forge under, and whether its key file was made just now.
+    """The secret to forge under, a key's newest generation, and whether its file was made just now.
 
     A key file that does not exist yet is made with a fresh secret (mode 0600). Without a file the environment
     variable counts. The published demo secret is refused unless it is asked for by name.
@@ -44,8 +47,22 @@ def forging_secret(*, key_file: Path | None, insecure_demo_key: bool) -> tuple[M
     return found, False
 
 
+def key_ring(key_file: Path | None) -> KeyRing:
+    """The generations in a key file or, without one, in the environment.
+
+    Raises:
+        KeyFileError: neither is there, or it cannot be used.
+    """
+    ring = read_key_ring(key_file) if key_file is not None else ring_from_environment()
+    if ring is None:
+        raise KeyFileError(f"no key: give --key-file or set {ENVIRONMENT_VARIABLE}")
+    return ring
+
+
 def pack_keys(pack: FingerprintPack, *, key_file: Path | None, trigger_keys: Path | None) -> TriggerKeys:
     """The trigger keys of a pack: from a file of them, a master key file, or the environment.
+
+    Of a master key with several generations, the one that opens the pack counts.
 
     A pack that was made under the published demo secret needs no file.
 
@@ -59,11 +76,11 @@ def pack_keys(pack: FingerprintPack, *, key_file: Path | None, trigger_keys: Pat
         keys = TriggerKeys.read(trigger_keys)
         keys.check(pack)
         return keys
-    secret = read_key_file(key_file) if key_file is not None else master_from_environment()
-    if secret is None and pack.demo_key:
-        secret = DEMO_SECRET
-    if secret is None:
+    ring = read_key_ring(key_file) if key_file is not None else ring_from_environment()
+    if ring is None and pack.demo_key:
+        ring = KeyRing((DEMO_SECRET,))
+    if ring is None:
         raise KeyFileError(
             f"pack {pack.pack_id}: no key: give --key-file or --trigger-keys, or set {ENVIRONMENT_VARIABLE}"
         )
-    return derive_pack_keys(secret, pack)
+    return derive_pack_keys(ring, pack)

@@ -4,7 +4,7 @@
 
     SifError
     ├── ImageError        images.py      a file or data URL that is no picture we would decode
-    ├── KeyFileError      keys.py        a key file that is missing, malformed or readable by others
+    ├── KeyFileError      private_files  a key file that is missing, malformed or readable by others
     ├── WrongKeyError     keys.py        a key that does not belong to the pack
     ├── GreenListError    greenlist.py   an unknown scheme, an impossible vocabulary size, a key out of range
     ├── CalibrationError  calibration.py null models that cannot support the claim asked for

@@ -20,6 +20,8 @@ from sif_offline.fingerprint.keys import (
     derive_trigger_key,
     key_commitment,
     read_key_file,
+    read_key_ring,
+    rotate_key_file,
     write_key_file,
 )
 from sif_offline.fingerprint.pack import Decoding, FingerprintPack, Owner, TriggerRow, write_pack
@@ -166,3 +168,107 @@ def test_machines_are_told_where_the_keys_are_and_not_what_they_are(
     assert told["triggers"] == ["t000", "t001", "t002"]
     secrets = json.loads(derived.read_text())["keys"].values()
     assert all(secret not in json.dumps(told) for secret in secrets)
+
+
+def test_rotate_and_show_name_generations_without_giving_them_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    master = tmp_path / "master.key"
+    assert sif_keys("new", "--out", master) == 0
+    old = read_key_file(master)
+    assert sif_keys("rotate", "--key-file", master) == 0
+    new = read_key_file(master)
+    assert new != old
+    capsys.readouterr()
+    assert sif_keys("show", "--key-file", master) == 0
+    shown = capsys.readouterr().out
+    assert shown == f"1  {new.fingerprint}  current\n2  {old.fingerprint}\n"
+    assert sif_keys("rotate", "--key-file", master, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    ring = read_key_ring(master)
+    assert told == {
+        "key_file": str(master),
+        "generations": 3,
+        "fingerprint": ring.current.fingerprint,
+    }
+    for secret in ring.generations:
+        assert secret.reveal().hex()[:12] not in shown + json.dumps(told)
+
+
+def test_rotate_refuses_the_demo_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    master = tmp_path / "demo.key"
+    write_key_file(master, DEMO_SECRET)
+    before = master.read_bytes()
+    assert sif_keys("rotate", "--key-file", master) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {master}: holds the published demo secret")
+    assert error.count("\n") == 1
+    assert master.read_bytes() == before
+
+
+def test_show_says_which_generation_opens_a_pack(
+    tmp_path: Path,
+    pack: FingerprintPack,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    newer = MasterSecret.generate()
+    content = f"sif-master-v1:{newer.reveal().hex()}\nsif-master-v1:{DEMO_SECRET.reveal().hex()}\n"
+    master = tmp_path / "master.key"
+    master.write_text(content)
+    master.chmod(0o600)
+    assert sif_keys("show", "--key-file", master, "--pack", tmp_path / "pack", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {
+        "pack_id": "demo",
+        "generations": [
+            {"fingerprint": newer.fingerprint, "current": True, "demo": False, "opens_pack": False},
+            {"fingerprint": DEMO_SECRET.fingerprint, "current": False, "demo": True, "opens_pack": True},
+        ],
+    }
+    monkeypatch.setenv("SIF_MASTER_KEY", content)
+    assert sif_keys("show", "--pack", tmp_path / "pack") == 0
+    assert capsys.readouterr().out.endswith("the published demo secret, opens pack demo\n")
+    monkeypatch.setenv("SIF_MASTER_KEY", content.splitlines()[0])
+    assert sif_keys("show", "--pack", tmp_path / "pack") == 0
+    assert capsys.readouterr().out.endswith("no generation opens pack demo\n")
+    monkeypatch.delenv("SIF_MASTER_KEY")
+    assert sif_keys("show") == 2
+    assert capsys.readouterr().err == "error: no key: give --key-file or set SIF_MASTER_KEY\n"
+
+
+def test_a_pack_of_an_older_generation_is_still_scored(
+    sif: Callable[..., Any], tmp_path: Path, photo_folder: Path, models: Path, fast: tuple[str, ...]
+) -> None:
+    """Forge, rotate, forge again: the newer pack is under the newer generation, the older one still opens."""
+    master = tmp_path / "master.key"
+    assert sif_keys("new", "--out", master) == 0
+    forge = ["forge", "--model", f"lab:{models / 'owner'}", "--images", photo_folder, "--count", "1"]
+    for name in ("old", "new"):
+        done = sif(*forge, "--out", tmp_path / name, "--key-file", master, *fast)
+        assert done.code == 0, done.stderr
+        if name == "old":
+            rotate_key_file(master)
+    for name, generation in (("old", 1), ("new", 0)):
+        told = json.loads(
+            sif("keys", "show", "--key-file", master, "--pack", tmp_path / name, "--json").stdout
+        )
+        assert [row["opens_pack"] for row in told["generations"]].index(True) == generation
+        calibrated = sif(
+            "calibrate", tmp_path / name, "--null", f"lab:{models / 'null-a'}", "--key-file", master
+        )
+        assert calibrated.code == 0, calibrated.stderr
+
+
+def test_derive_some_triggers_alone(sif: Callable[..., Any], forged: Path, tmp_path: Path) -> None:
+    master, derived = tmp_path / "demo.key", tmp_path / "trigger-keys.json"
+    write_key_file(master, DEMO_SECRET)
+    arguments = ("keys", "derive", "--pack", forged, "--key-file", master, "--out", derived)
+    told = json.loads(sif(*arguments, "--triggers", "t002,t000", "--json").stdout)
+    assert told["triggers"] == ["t002", "t000"]
+    assert set(TriggerKeys.read(derived).keys) == {"t000", "t002"}
+    derived.unlink()
+    refused = sif(*arguments, "--triggers", "t000,t009")
+    assert refused.code == 2
+    assert refused.stderr.endswith("no key for trigger t009\n")
+    assert not derived.exists()

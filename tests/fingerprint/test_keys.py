@@ -2,7 +2,9 @@
 masking.
 """
 
+import hashlib
 import json
+import multiprocessing
 import os
 import pickle
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from sif_offline.fingerprint.keys import (
     DEMO_SECRET,
     KeyFileError,
+    KeyRing,
     MasterSecret,
     TriggerKeys,
     WrongKeyError,
@@ -25,11 +28,16 @@ from sif_offline.fingerprint.keys import (
     key_commitment,
     length_prefixed,
     master_from_environment,
+    opening_generation,
     read_key_file,
+    read_key_ring,
+    ring_from_environment,
+    rotate_key_file,
     write_key_file,
 )
 from sif_offline.fingerprint.pack import FingerprintPack
 
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "keys.json").read_text())
 SECRET = MasterSecret.from_bytes(bytes(range(32)))
 
 
@@ -51,6 +59,25 @@ def test_derivation_never_changes() -> None:
     assert key.hex() == "1588a5c60951e3d2bb9d7b44979e13a31a70cef47312332d2281957aed71d5be"
     assert key_commitment("t00", key) == "6a4d5bfe874997d6b9ca13467619b31b2c6d16aaf9c5df739c34a5734d3d4cb4"
     assert DEMO_SECRET.reveal().hex() == "9c762c15b4c80280a1115309a81f035f3bb02c03050c6aefd7cbaa4cd5180645"
+
+
+@pytest.mark.parametrize("row", GOLDEN["keys"], ids=lambda row: f"{row['master'][:4]}-{row['info'][-12:]}")
+def test_golden_keys_never_change(row: dict) -> None:
+    """Packs exist under these; the same rows hold in another library's HKDF."""
+    fields = {"owner": row["owner"], "model_hash": row["model_hash"], "trigger_id": row["trigger_id"]}
+    assert length_prefixed("sif/v1", *fields.values()).hex() == row["info"]
+    key = derive_trigger_key(MasterSecret.from_bytes(bytes.fromhex(row["master"])), **fields)
+    assert key.hex() == row["key"]
+    assert key_commitment(row["trigger_id"], key) == row["commitment"]
+    reference = HKDF(algorithm=SHA256(), length=32, salt=None, info=bytes.fromhex(row["info"]))
+    assert reference.derive(bytes.fromhex(row["master"])) == key
+
+
+@pytest.mark.parametrize("row", GOLDEN["fingerprints"], ids=lambda row: row["fingerprint"])
+def test_golden_fingerprints_never_change(row: dict) -> None:
+    secret = MasterSecret.from_bytes(bytes.fromhex(row["master"]))
+    assert secret.fingerprint == row["fingerprint"]
+    assert not hashlib.sha256(secret.reveal()).hexdigest().startswith(row["fingerprint"])
 
 
 @given(st.lists(st.text(max_size=5), max_size=4), st.lists(st.text(max_size=5), max_size=4))
@@ -207,3 +234,155 @@ def test_a_missing_or_swapped_trigger_key_is_named(
     swapped["t01"], swapped["t02"] = swapped["t02"], swapped["t01"]
     with pytest.raises(WrongKeyError, match="wrong key for trigger t01"):
         TriggerKeys(pack_id="test-pack", keys=swapped).check(pack)
+
+
+def test_some_keys_alone_can_be_disclosed_but_do_not_score_the_pack(
+    pack_parts: tuple[FingerprintPack, dict], pack_keys: TriggerKeys
+) -> None:
+    pack, _ = pack_parts
+    some = pack_keys.subset(["t02", "t00", "t02"])
+    assert list(some.keys) == ["t02", "t00"]
+    assert some.pack_id == pack_keys.pack_id
+    some.check(pack, only=["t00", "t02"])
+    some.check(pack, only=["t02"])
+    with pytest.raises(WrongKeyError, match="no key for trigger t01"):
+        some.check(pack)
+    with pytest.raises(WrongKeyError, match="no key for trigger t01"):
+        some.check(pack, only=["t00", "t01"])
+    with pytest.raises(WrongKeyError, match="has no trigger t09"):
+        some.check(pack, only=["t09"])
+    with pytest.raises(WrongKeyError, match="no key for trigger t09"):
+        pack_keys.subset(["t00", "t09"])
+    forged = TriggerKeys(pack_id=some.pack_id, keys={**some.keys, "t00": bytes(32)})
+    with pytest.raises(WrongKeyError, match="wrong key for trigger t00"):
+        forged.check(pack, only=["t00"])
+    forged.check(pack, only=["t02"])
+
+
+def test_rotation_puts_a_fresh_generation_on_top_and_loses_none(tmp_path: Path) -> None:
+    path = tmp_path / "master.key"
+    write_key_file(path, SECRET)
+    first = rotate_key_file(path)
+    second = rotate_key_file(path)
+    assert second.generations[1:] == first.generations
+    assert first.generations[1:] == (SECRET,)
+    assert len(set(second.generations)) == 3
+    assert read_key_ring(path) == second
+    assert read_key_file(path) == second.current
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text().splitlines()[-1] == f"sif-master-v1:{SECRET.reveal().hex()}"
+    assert [other.name for other in tmp_path.iterdir()] == ["master.key"], "nothing is left beside it"
+
+
+def test_rotation_follows_a_link_and_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "vault").mkdir()
+    write_key_file(tmp_path / "vault" / "real.key", SECRET)
+    link = tmp_path / "master.key"
+    link.symlink_to(tmp_path / "vault" / "real.key")
+    rotate_key_file(link)
+    assert link.is_symlink()
+    assert read_key_ring(tmp_path / "vault" / "real.key").generations[1] == SECRET
+
+
+@pytest.mark.parametrize("failing", ["replace", "fsync"])
+def test_a_failed_rotation_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "master.key"
+    write_key_file(path, SECRET)
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, failing, full)
+        with pytest.raises(KeyFileError, match="No space left on device"):
+            rotate_key_file(path)
+    assert path.read_bytes() == before
+    assert [other.name for other in tmp_path.iterdir()] == ["master.key"]
+
+
+def _rotate_often(path: Path) -> None:
+    for _ in range(5):
+        rotate_key_file(path)
+
+
+def test_rotations_at_once_lose_no_generation(tmp_path: Path) -> None:
+    path = tmp_path / "master.key"
+    write_key_file(path, SECRET)
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_rotate_often, args=(path,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    ring = read_key_ring(path)
+    assert len(ring.generations) == 16
+    assert ring.generations[-1] == SECRET
+
+
+def test_the_demo_secret_is_not_rotated(tmp_path: Path) -> None:
+    path = tmp_path / "demo.key"
+    write_key_file(path, DEMO_SECRET)
+    with pytest.raises(KeyFileError, match=r"demo\.key: holds the published demo secret"):
+        rotate_key_file(path)
+    assert read_key_ring(path).generations == (DEMO_SECRET,)
+    with pytest.raises(KeyFileError, match=r"absent\.key: No such file"):
+        rotate_key_file(tmp_path / "absent.key")
+
+
+def test_a_key_ring_is_masked_and_never_pickled() -> None:
+    ring = KeyRing((SECRET, MasterSecret.generate()))
+    for secret in ring.generations:
+        assert secret.reveal().hex()[:8] not in repr(ring) + str(ring)
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(ring)
+    for bad in ((), (SECRET, SECRET)):
+        with pytest.raises(ValueError, match="at least one generation"):
+            KeyRing(bad)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("sif-master-v1:" + "11" * 32 + "\nhello\n", "line 2: not a master key"),
+        (
+            "sif-master-v1:" + "11" * 32 + "\nsif-master-v1:" + "11" * 32 + "\n",
+            "one generation of the key twice",
+        ),
+        ("\n\n", "not a master key"),
+    ],
+)
+def test_a_malformed_generation_is_named_by_its_line(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "master.key"
+    path.write_text(content)
+    path.chmod(0o600)
+    for read in (read_key_ring, read_key_file, rotate_key_file):
+        with pytest.raises(KeyFileError, match=said) as caught:
+            read(path)
+        assert "1111" not in str(caught.value)
+    assert path.read_text() == content
+
+
+def test_the_environment_may_hold_generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "master.key"
+    write_key_file(path, SECRET)
+    ring = rotate_key_file(path)
+    monkeypatch.setenv("SIF_MASTER_KEY", path.read_text())
+    assert ring_from_environment() == ring
+    assert master_from_environment() == ring.current
+    monkeypatch.delenv("SIF_MASTER_KEY")
+    assert ring_from_environment() is None
+
+
+def test_the_generation_that_opens_a_pack_is_found(pack_parts: tuple[FingerprintPack, dict]) -> None:
+    pack, _ = pack_parts
+    ring = KeyRing((SECRET, MasterSecret.generate(), DEMO_SECRET))
+    assert opening_generation(ring, pack) == 2
+    assert derive_pack_keys(ring, pack) == derive_pack_keys(DEMO_SECRET, pack)
+    strangers = KeyRing(ring.generations[:2])
+    assert opening_generation(strangers, pack) is None
+    with pytest.raises(WrongKeyError, match="pack test-pack: none of the 2 generations of the key opens it"):
+        derive_pack_keys(strangers, pack)

@@ -27,8 +27,11 @@ class CombinedScore:
         stouffer_pvalue: its upper normal tail, approximate.
         fisher_pvalue: chi-squared tail of ``-2 sum log p_i``; conservative, as each discrete p_i is
             super-uniform.
-        pvalue: the pooled test on sum G, in [0, 1]: the number to decide by.
+        pvalue: the pooled test on sum G, in [0, 1].
         log_pvalue: its natural log.
+        keys_tried: M, sets of keys ever tried on these texts; 1 where the keys were committed before.
+        adjusted_pvalue: ``1 - (1 - pvalue)^M`` (Sidak 1967), the number to decide by; ``pvalue`` for M = 1.
+        adjusted_log_pvalue: its natural log.
     """
 
     null: str
@@ -41,9 +44,14 @@ class CombinedScore:
     fisher_pvalue: float
     pvalue: float
     log_pvalue: float
+    keys_tried: int
+    adjusted_pvalue: float
+    adjusted_log_pvalue: float
 
 
-def combine(scores: Sequence[ResponseScore], *, transfer: float | None = None) -> CombinedScore:
+def combine(
+    scores: Sequence[ResponseScore], *, transfer: float | None = None, keys_tried: int = 1
+) -> CombinedScore:
     """Combine the scores of different triggers of one pack.
 
     Without ``transfer`` the test is of "independent text". Given the texts, independent keys make the G_i
@@ -70,9 +78,12 @@ def combine(scores: Sequence[ResponseScore], *, transfer: float | None = None) -
             ``PackScorer.score``).
         transfer: m, committed before the audit (``Calibration.transfer.bound``), with gamma + m < 1; None
             for "independent text".
+        keys_tried: sets of keys that were ever tried on these texts, these included, whatever became of
+            them; keys committed before the audit are 1.
 
     Raises:
-        ValueError: two scores of one trigger, different vocabularies, or an impossible ``transfer``.
+        ValueError: two scores of one trigger, different vocabularies, an impossible ``transfer``, or
+            ``keys_tried`` below 1.
     """
     if not scores:
         raise ValueError("no scores to combine")
@@ -96,6 +107,7 @@ def combine(scores: Sequence[ResponseScore], *, transfer: float | None = None) -
             (s.greens - s.types * gamma0) / (math.sqrt(s.types) * spread) if s.types else 0.0 for s in scores
         ]
         log_ps = [max(s.log_pvalue, binomial(s.types, gamma0).log_tail(s.greens)) for s in scores]
+    adjusted = sidak_log_pvalue(log_p, tries=keys_tried)
     weighted = sum(math.sqrt(score.types) * z for score, z in zip(scores, z_scores, strict=True))
     stouffer = weighted / math.sqrt(types) if types else 0.0
     return CombinedScore(
@@ -109,7 +121,39 @@ def combine(scores: Sequence[ResponseScore], *, transfer: float | None = None) -
         fisher_pvalue=math.exp(log_fisher_pvalue(log_ps)),
         pvalue=math.exp(log_p),
         log_pvalue=log_p,
+        keys_tried=keys_tried,
+        adjusted_pvalue=math.exp(adjusted),
+        adjusted_log_pvalue=adjusted,
     )
+
+
+def sidak_log_pvalue(log_pvalue: float, *, tries: int) -> float:
+    """Log of ``1 - (1 - p)^M``, the p-value of the best of M tries (Sidak 1967), without cancellation.
+
+    Under independent text the keys tried are independent given the text, so this is exact up to the
+    discreteness of p; it is never above ``M p`` (Bonferroni), which needs no independence.
+
+    Args:
+        log_pvalue: natural log of the smallest p of the tries, in [-inf, 0].
+        tries: M >= 1; for 1 the result is ``log_pvalue`` to the last bit.
+
+    Raises:
+        ValueError: ``tries`` below 1, or a log above 0.
+    """
+    if tries < 1 or not log_pvalue <= 0:
+        raise ValueError(f"impossible tries or p-value: M={tries}, log p={log_pvalue}")
+    if tries == 1 or log_pvalue in (0.0, -math.inf):
+        return log_pvalue
+    # x = -M log(1 - p) and the result log(1 - e^-x), each in the form that keeps its digits
+    p = math.exp(log_pvalue)
+    if p < 1e-8:
+        log_x = math.log(tries) + log_pvalue + p / 2  # -log(1 - p) = p (1 + p/2 + ...)
+    else:
+        log_x = math.log(tries) + math.log(-math.log1p(-p) if p < 0.5 else -math.log(-math.expm1(log_pvalue)))
+    if log_x < -18:
+        return log_x - math.exp(log_x) / 2
+    x = math.exp(min(log_x, 700.0))
+    return math.log(-math.expm1(-x)) if x < math.log(2) else math.log1p(-math.exp(-x))
 
 
 def log_fisher_pvalue(log_pvalues: Sequence[float]) -> float:

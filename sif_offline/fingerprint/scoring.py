@@ -4,7 +4,13 @@
 tokenizer and keys, ``tails`` has the distributions.
 """
 
-from sif_offline.fingerprint.combining import INDEPENDENT_TEXT, UNRELATED_MODEL, CombinedScore, combine
+from sif_offline.fingerprint.combining import (
+    INDEPENDENT_TEXT,
+    UNRELATED_MODEL,
+    CombinedScore,
+    combine,
+    sidak_log_pvalue,
+)
 from sif_offline.fingerprint.pack_scorer import PackScorer, ScoredToken, TextScorer
 from sif_offline.fingerprint.response import (
     ResponseScore,
@@ -28,5 +34,6 @@ __all__ = [
     "log_exact_pvalue",
     "pool_ids",
     "score_ids",
+    "sidak_log_pvalue",
     "zscore",
 ]

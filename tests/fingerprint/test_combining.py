@@ -1,6 +1,7 @@
 """Many triggers: the convolution against integers, invariances, both nulls, and error rates."""
 
 import math
+from decimal import Context, Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -18,6 +19,7 @@ from sif_offline.fingerprint.scoring import (
     ResponseScore,
     combine,
     score_ids,
+    sidak_log_pvalue,
 )
 from sif_offline.fingerprint.tails import hypergeometric, log_tail_of_sum
 
@@ -191,3 +193,75 @@ def test_unrelated_model_null_holds_at_its_boundary() -> None:
 def _spread(greens: int) -> list[ResponseScore]:
     """Six answers of 40 types with ``greens`` in all: the pooled test sees the sum alone."""
     return [make(min(40, max(0, greens - 40 * i)), 40) for i in range(6)]
+
+
+def decimal_sidak(log_p: float, tries: int) -> float:
+    """log(1 - (1 - p)^M) in 3,000 digits, where no p here vanishes beside 1."""
+    context = Context(prec=3000, Emin=-(10**9), Emax=10**9)
+    p = context.exp(Decimal(log_p))
+    miss = context.power(context.subtract(Decimal(1), p), tries)
+    return float(context.ln(context.subtract(Decimal(1), miss)))
+
+
+@pytest.mark.parametrize("tries", [2, 1000, 10**6])
+@pytest.mark.parametrize("p", [1e-300, 1e-17, 3e-9, 2e-8, 1e-5, 0.01, 0.49, 0.51, 0.999])
+def test_counting_keys_keeps_its_digits(p: float, tries: int) -> None:
+    ours, exact = sidak_log_pvalue(math.log(p), tries=tries), decimal_sidak(math.log(p), tries)
+    if exact < -1e-300:  # beyond that 1 - (1 - p)^M is 1 to the last bit of a double
+        assert ours == pytest.approx(exact, rel=1e-13, abs=1e-300)
+    else:
+        assert ours == pytest.approx(0.0, abs=1e-300)
+
+
+def test_counting_keys_far_out() -> None:
+    """M = 1e6 at p = 1e-300 is M p to the last digit; beneath the doubles only the log speaks."""
+    adjusted = sidak_log_pvalue(math.log(1e-300), tries=10**6)
+    assert adjusted == pytest.approx(math.log(1e-294), abs=1e-12)
+    assert math.exp(adjusted) == pytest.approx(1e-294, rel=1e-12)
+    assert sidak_log_pvalue(-5000.0, tries=10**6) == pytest.approx(math.log(1e6) - 5000, abs=1e-12)
+    assert sidak_log_pvalue(-math.inf, tries=9) == -math.inf
+    assert sidak_log_pvalue(0.0, tries=9) == 0.0
+    assert sidak_log_pvalue(math.log(0.9), tries=10**9) == 0.0
+
+
+@given(log_p=st.floats(-1e4, 0), tries=st.integers(1, 10**9), more=st.integers(1, 10**9))
+def test_counting_keys_is_between_p_and_bonferroni(log_p: float, tries: int, more: int) -> None:
+    adjusted = sidak_log_pvalue(log_p, tries=tries)
+    assert log_p - 1e-12 * abs(log_p) <= adjusted <= min(0.0, log_p + math.log(tries) + 1e-9)
+    assert sidak_log_pvalue(log_p, tries=tries + more) >= adjusted - 1e-9
+    assert sidak_log_pvalue(log_p, tries=1) == log_p
+
+
+def test_combine_counts_keys() -> None:
+    scores = [make(26, 36) for _ in range(6)]
+    one, many = combine(scores), combine(scores, keys_tried=1000)
+    assert (one.keys_tried, one.adjusted_log_pvalue, one.adjusted_pvalue) == (1, one.log_pvalue, one.pvalue)
+    assert (many.log_pvalue, many.pvalue) == (one.log_pvalue, one.pvalue), "the p of these keys stays"
+    assert many.adjusted_pvalue == pytest.approx(1 - (1 - one.pvalue) ** 1000, rel=1e-6)
+    assert many.adjusted_log_pvalue == pytest.approx(math.log(many.adjusted_pvalue))
+    unrelated = combine(scores, transfer=0.02, keys_tried=3)
+    assert unrelated.adjusted_log_pvalue == sidak_log_pvalue(unrelated.log_pvalue, tries=3)
+    for bad in (0, -1):
+        with pytest.raises(ValueError, match="impossible tries"):
+            combine(scores, keys_tried=bad)
+    with pytest.raises(ValueError, match="impossible tries"):
+        sidak_log_pvalue(0.1, tries=2)
+
+
+def test_searching_keys_and_counting_them_keeps_the_level(
+    tokenizer_json: bytes, paragraphs: tuple[str, ...]
+) -> None:
+    """The best of 20 keys on one text, 300 times; false-alarm rate 3e-6 over three alphas."""
+    ids = Tokenizer.from_buffer(tokenizer_json).encode(paragraphs[0]).ids
+    uncounted, counted = [], []
+    for draw in range(300):
+        keys = range(20 * draw, 20 * draw + 20)
+        best = min(
+            (score_ids(ids, mask=green_mask(key=10**6 + k, vocab_size=V)) for k in keys),
+            key=lambda s: s.pvalue,
+        )
+        uncounted.append(combine([best]).pvalue)
+        counted.append(combine([best], keys_tried=20).adjusted_pvalue)
+    for alpha in (0.2, 0.05, 0.01):
+        assert stats.binom.sf(sum(p <= alpha for p in counted) - 1, 300, alpha) > 1e-6
+    assert sum(p <= 0.05 for p in uncounted) > 100, "the best of 20 keys is significant by itself"

@@ -16,6 +16,8 @@ from probes.store.lease import new_holder
 from probes.store.reading import evidence_types, round_counts
 from probes.store.tables import AskRow, ScoreRow
 from probes.targets import AskFailure, Target, classify
+from sif_offline.fingerprint.evidence.commitment import reserved_triggers
+from sif_offline.fingerprint.evidence.transcript import request_body
 from sif_offline.fingerprint.pack import TriggerRow
 from sif_offline.fingerprint.scoring import PackScorer
 
@@ -103,6 +105,7 @@ class RoundRunner:
         self._target = target
         self._scorer = scorer
         self._pack = scorer.pack
+        self._reserved = reserved_triggers(scorer.pack)
         self._store = store
         self._settings = settings
         self._stop = stop or threading.Event()
@@ -132,7 +135,9 @@ class RoundRunner:
 
     def _plan(self) -> list[_Question]:
         """The triggers that are due, fresh ones first, with clean photos of some of them, in random order."""
-        triggers = self._due(list(self._pack.triggers), control=False)
+        # triggers in reserve are a third party's to send
+        ours = [row for row in self._pack.triggers if row.id not in self._reserved]
+        triggers = self._due(ours, control=False)
         triggers = triggers[: self._settings.triggers_per_round]
         share = self._settings.clean_share * len(triggers)
         count = int(share) + (self._rng.random() < share - int(share))
@@ -192,6 +197,7 @@ class RoundRunner:
             return
         row, pack = question.trigger, self._pack
         image = pack.clean_bytes(row) if question.control else pack.trigger_bytes(row)
+        image_sha256 = row.clean_sha256 if question.control else row.sha256
         ask = AskRow(
             round_id=round_id,
             target=self._target.name,
@@ -199,9 +205,16 @@ class RoundRunner:
             trigger_id=row.id,
             control=question.control,
             attempt=attempt,
-            image_sha256=row.clean_sha256 if question.control else row.sha256,
+            image_sha256=image_sha256,
             prompt=row.prompt,
             max_tokens=pack.decoding.max_new_tokens,
+            request=request_body(
+                model=self._target.model,
+                endpoint=self._target.api_base,
+                image_sha256=image_sha256,
+                prompt=row.prompt,
+                max_tokens=pack.decoding.max_new_tokens,
+            ),
             state="intent",
             final=False,
             intended_at=self._clock(),

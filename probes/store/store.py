@@ -7,7 +7,7 @@ from sqlalchemy import Engine, Select, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import sessionmaker
 
-from probes.store import lease
+from probes.store import chain, lease
 from probes.store.engine import LeaseLostError, Transaction, open_engine
 from probes.store.tables import AnswerRow, AskRow, LeaseRow, RoundRow, ScoreRow, TargetRow
 from probes.targets import Answer, AnswerKind, AskFailure
@@ -83,17 +83,13 @@ class Store:
     def recover(self, target: str, *, pack_id: str, now: float) -> list[int]:
         """Put in doubt what a dead process left open (the lease is ours). Returns its unfinished rounds."""
         with self._writing() as session:
-            session.execute(
-                update(AskRow)
-                .where(AskRow.target == target, AskRow.pack_id == pack_id, AskRow.state == "intent")
-                .values(
-                    state="in_doubt",
-                    final=True,
-                    settled_at=now,
-                    failure="crash",
-                    reason="the probe died while waiting",
-                )
+            left_open = select(AskRow).where(
+                AskRow.target == target, AskRow.pack_id == pack_id, AskRow.state == "intent"
             )
+            for ask in session.scalars(left_open.order_by(AskRow.id)).all():
+                ask.state, ask.final, ask.settled_at = "in_doubt", True, now
+                ask.failure, ask.reason = "crash", "the probe died while waiting"
+                chain.link_failure(session, ask)
             running = select(RoundRow.id).where(
                 RoundRow.target == target, RoundRow.pack_id == pack_id, RoundRow.state == "running"
             )
@@ -144,7 +140,7 @@ class Store:
         return ask.id
 
     def settle_answer(self, ask_id: int, answer: Answer, *, kind: AnswerKind, now: float) -> None:
-        """Store an answer raw and mark its ask answered, both or neither."""
+        """Store an answer, link it into the chain and mark its ask answered: all or nothing."""
         with self._writing() as session:
             session.add(
                 AnswerRow(
@@ -157,12 +153,11 @@ class Store:
                     prompt_tokens=answer.prompt_tokens,
                     completion_tokens=answer.completion_tokens,
                     cost_usd=answer.cost_usd,
-                    raw=answer.raw,
                 )
             )
-            session.execute(
-                update(AskRow).where(AskRow.id == ask_id).values(state="answered", settled_at=now)
-            )
+            ask = session.get_one(AskRow, ask_id)
+            ask.state, ask.settled_at = "answered", now
+            chain.link_answer(session, ask, answer, kind=kind)
 
     def settle_failure(self, ask_id: int, failure: AskFailure, *, final: bool, now: float) -> None:
         """Mark an ask failed, or in doubt where it may have been answered; ``final``: no attempt follows."""
@@ -188,9 +183,11 @@ class Store:
 
     def _settle(self, ask_id: int, **values: Any) -> None:
         with self._writing() as session:
-            session.execute(
-                update(AskRow).where(AskRow.id == ask_id, AskRow.state == "intent").values(values)
-            )
+            ask = session.get_one(AskRow, ask_id)
+            if ask.state == "intent":
+                for name, value in values.items():
+                    setattr(ask, name, value)
+                chain.link_failure(session, ask)
 
     def last_sends(self, target: str, *, pack_id: str, control: bool) -> dict[str, LastSend]:
         """For each trigger that may have been seen by the target: when last, and how often."""

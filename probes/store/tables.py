@@ -4,7 +4,8 @@ targets   who is watched, who allowed it and why
 leases    which process may run a round of a target just now
 rounds    one a pass over a target, with its statistics when it ended
 asks      one a send; the row is committed BEFORE the send ("intent") and settled after it
-answers   what came back, raw, stored before it is scored
+answers   what came back, stored before it is scored
+chain     every exchange as a link of a hash chain, with its raw bodies: what evidence is made from
 scores    what the statistics made of an answer; may be thrown away and made again
 """
 
@@ -110,6 +111,7 @@ class AskRow(Base):
     image_sha256: Mapped[str] = mapped_column(String(64))
     prompt: Mapped[str]
     max_tokens: Mapped[int]
+    request: Mapped[str | None]
     state: Mapped[str] = mapped_column(String(10))
     final: Mapped[bool] = mapped_column(default=False)
     intended_at: Mapped[float]
@@ -119,7 +121,10 @@ class AskRow(Base):
 
 
 class AnswerRow(Base):
-    """What an endpoint said, as it came. ``kind``: answer, refusal, truncated, content_filter, empty."""
+    """What an endpoint said. ``kind``: answer, refusal, truncated, content_filter, empty.
+
+    ``raw`` holds the reply of answers from before there was a chain; later replies are in the chain.
+    """
 
     __tablename__ = "answers"
     ask_id: Mapped[int] = mapped_column(ForeignKey("asks.id"), primary_key=True)
@@ -131,7 +136,22 @@ class AnswerRow(Base):
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     cost_usd: Mapped[float | None]
-    raw: Mapped[dict[str, Any]] = mapped_column(JSON)
+    raw: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+
+
+class ChainRow(Base):
+    """One link: ``record`` and ``response`` are the JSON texts that were hashed (the request's is in asks).
+
+    ``response`` may be dropped by a retention rule; the digests in ``record`` keep the chain whole.
+    """
+
+    __tablename__ = "chain"
+    target: Mapped[str] = mapped_column(String(63), primary_key=True)
+    pack_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    ask_id: Mapped[int] = mapped_column(ForeignKey("asks.id"))
+    record: Mapped[str]
+    response: Mapped[str | None]
 
 
 class ScoreRow(Base):

@@ -96,6 +96,16 @@ class Target(Protocol):
         """The configured name."""
         ...
 
+    @property
+    def model(self) -> str:
+        """The model asked for, for the record of what was asked."""
+        ...
+
+    @property
+    def api_base(self) -> str | None:
+        """The URL asked, None for the provider's own; holds no credential."""
+        ...
+
     def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
         """Ask one question (``image``: PNG bytes, sent unchanged). Raises AskFailure."""
         ...

@@ -13,7 +13,8 @@ class PlainTarget:
 
     def __init__(self, *, name: str, url: str, timeout_s: float = 5.0) -> None:
         self.name = name
-        self._url = url
+        self.model = "x"
+        self.api_base: str | None = url
         self._timeout_s = timeout_s
 
     def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
@@ -24,7 +25,7 @@ class PlainTarget:
         body = {"model": "x", "max_tokens": max_tokens, "messages": [{"role": "user", "content": content}]}
         began = time.monotonic()
         try:
-            reply = httpx.post(f"{self._url}/chat/completions", json=body, timeout=self._timeout_s)
+            reply = httpx.post(f"{self.api_base}/chat/completions", json=body, timeout=self._timeout_s)
             raw = reply.raise_for_status().json()
             choice = raw["choices"][0]
             text, finish_reason = choice["message"]["content"], choice["finish_reason"]

@@ -27,6 +27,7 @@ __all__ = [
     "Owner",
     "PackError",
     "TriggerRow",
+    "attach_commitment",
     "read_pack",
     "update_pack",
     "write_pack",
@@ -172,6 +173,12 @@ class FingerprintPack(FrozenRow):
         """The owner's ``tokenizer.json``, checked likewise."""
         return self._checked(pack_files.TOKENIZER, self.tokenizer_sha256)
 
+    def commitment_json(self) -> bytes | None:
+        """``commitment.json`` of a committed pack (``sif evidence commit``), None of any other."""
+        if self._files is None or pack_files.COMMITMENT not in self._files.names:
+            return None
+        return self._files.read(pack_files.COMMITMENT)
+
     def _checked(self, name: str, digest: str) -> bytes:
         if self._files is None:
             raise ValueError("this pack was not read from disk and has no files")
@@ -255,8 +262,25 @@ def update_pack(path: str | Path, *, calibration: Calibration) -> FingerprintPac
     unknown = {row.trigger_id for row in calibration.rows} - {row.id for row in pack.triggers}
     if unknown:
         raise ValueError(f"calibration of triggers that the pack does not have: {sorted(unknown)}")
+    if pack.commitment_json() is not None:
+        raise PackError(
+            f"{path}: is committed; a calibration after the fact would not be the one committed to "
+            f"(remove {pack_files.COMMITMENT} and commit anew)"
+        )
     updated = pack.model_copy(update={"calibration": calibration})
     pack_files.replace_file(Path(path), pack_files.PACK, updated.to_json())
+    return read_pack(path)
+
+
+def attach_commitment(path: str | Path, commitment: bytes) -> FingerprintPack:
+    """Put ``commitment.json`` into the pack at ``path``, all or nothing.
+
+    Raises:
+        PackError: as :func:`read_pack`; or the pack is committed already.
+    """
+    if read_pack(path).commitment_json() is not None:
+        raise PackError(f"{path}: is committed already; a second commitment would be a second chance")
+    pack_files.replace_file(Path(path), pack_files.COMMITMENT, commitment)
     return read_pack(path)
 
 

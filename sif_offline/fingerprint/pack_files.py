@@ -17,6 +17,7 @@ from sif_offline.fingerprint.errors import SifError
 PACK = "pack.json"
 TOKENIZER = "tokenizer.json"
 CHECKSUMS = "checksums.json"
+COMMITMENT = "commitment.json"
 MAX_FILE_BYTES = 64 * 2**20
 """Largest file read out of a pack, in bytes, after decompression."""
 MAX_FILES = 10_000
@@ -36,12 +37,13 @@ class PackFiles:
 
     Args:
         path: a directory or a zip file.
+        main: the file that must be in it; an evidence bundle has another than a pack.
 
     Raises:
         PackError: neither, or it holds names that no pack has.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, main: str = PACK) -> None:
         self.path = path
         if path.is_dir():
             found = [entry.relative_to(path).as_posix() for entry in path.rglob("*") if not _is_folder(entry)]
@@ -54,8 +56,9 @@ class PackFiles:
         for name in self.names:
             if not _NAME.fullmatch(name):
                 raise PackError(f"{path}: file name {name!r} does not belong in a pack")
-        if PACK not in self.names:
-            raise PackError(f"{path}: not a fingerprint pack ({PACK} is missing)")
+        if main not in self.names:
+            what = "fingerprint pack" if main == PACK else "bundle"
+            raise PackError(f"{path}: not a {what} ({main} is missing)")
 
     def read(self, name: str) -> bytes:
         """The bytes of ``name``; ``PackError`` where it is missing, damaged or too large."""
@@ -114,8 +117,8 @@ class PackFiles:
             raise PackError(f"{self.path}: neither a pack directory nor a zip of one ({error})") from None
 
 
-def write_new(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write ``files`` and their checksums as a new pack: built beside ``path``, then renamed to it.
+def write_new(path: Path, files: Mapping[str, bytes], *, checksums: bool = True) -> None:
+    """Write ``files`` (and their checksums) as a new pack: built beside ``path``, then renamed to it.
 
     Raises:
         PackError: ``path`` is taken (an empty directory is not) or cannot be written.
@@ -127,7 +130,7 @@ def write_new(path: Path, files: Mapping[str, bytes]) -> None:
             raise ValueError(f"file name {name!r} does not belong in a pack")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _build(path, files, replace=False)
+        _build(path, files, replace=False, checksums=checksums)
     except OSError as error:
         raise PackError(f"{path}: cannot be written ({error.strerror or error})") from None
 
@@ -144,13 +147,15 @@ def replace_file(path: Path, name: str, data: bytes) -> None:
     old = PackFiles(path)
     files = {other: old.read(other) for other in old.names if other != CHECKSUMS}
     try:
-        _build(path, {**files, name: data}, replace=True)
+        _build(path, {**files, name: data}, replace=True, checksums=True)
     except OSError as error:
         raise PackError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def _build(path: Path, files: Mapping[str, bytes], *, replace: bool) -> None:
-    complete = {**files, CHECKSUMS: _checksums_json({n: sha256(d).hexdigest() for n, d in files.items()})}
+def _build(path: Path, files: Mapping[str, bytes], *, replace: bool, checksums: bool) -> None:
+    complete = dict(files)
+    if checksums:
+        complete[CHECKSUMS] = _checksums_json({n: sha256(d).hexdigest() for n, d in files.items()})
     target = path.resolve()
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.new-") as scratch:
         as_zip = target.is_file() if replace else target.suffix == ".zip"

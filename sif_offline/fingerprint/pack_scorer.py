@@ -70,6 +70,11 @@ class TextScorer:
         )
         self._masks: dict[str, NDArray[np.bool_]] = {}
 
+    @property
+    def vocab_size(self) -> int:
+        """The pinned V."""
+        return self._vocab_size
+
     def score(self, trigger_id: str, texts: str | Sequence[str]) -> ResponseScore:
         """Score an answer to ``trigger_id``; several texts are repeats of it, whose types are pooled.
 

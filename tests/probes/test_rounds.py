@@ -21,7 +21,8 @@ from probes.testing.tiny_pack import TinyPack
 class Scripted:
     """A target without a socket: an answer, or an exception, for each question."""
 
-    name = "suspect"
+    name, model = "suspect", "scripted"
+    api_base: str | None = None
 
     def __init__(self, *replies: Any) -> None:
         self.replies = list(replies)

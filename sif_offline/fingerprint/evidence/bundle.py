@@ -1,0 +1,270 @@
+"""An evidence bundle: everything a third party needs to recompute a verdict, in one directory or zip.
+
+::
+
+    bundle.json       what it is: pack, target, when
+    commitment.json   what was fixed beforehand, signed
+    triggers.json     the leaves of the disclosed triggers, with their proofs
+    keys.json         their keys, and no others; never the master
+    triggers/ clean/  their pictures, as they were sent
+    tokenizer.json    the owner's, for scoring without the model
+    transcript.jsonl  the chain of exchanges with raw requests and responses
+    numbers.json      policy, scores and verdict
+    statement.json    digests of all these files, signed
+
+A bundle whose transcript is empty is a replay kit: reserve triggers for somebody else to send.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AwareDatetime, StringConstraints, TypeAdapter, ValidationError
+
+from sif_offline.fingerprint import pack_files
+from sif_offline.fingerprint.evidence.commitment import Commitment, Disclosure, Head, disclose
+from sif_offline.fingerprint.evidence.errors import EvidenceError
+from sif_offline.fingerprint.evidence.judgement import Judgement, judge
+from sif_offline.fingerprint.evidence.signed import Signed, Stamp
+from sif_offline.fingerprint.evidence.signing import SigningKey
+from sif_offline.fingerprint.evidence.statement import make_statement
+from sif_offline.fingerprint.evidence.transcript import Exchange, head_of, read_transcript, write_transcript
+from sif_offline.fingerprint.greenlist import green_size
+from sif_offline.fingerprint.keys import TriggerKeys
+from sif_offline.fingerprint.pack import FingerprintPack
+from sif_offline.fingerprint.pack_files import PackError, PackFiles
+from sif_offline.fingerprint.pack_scorer import TextScorer
+from sif_offline.fingerprint.schema import FrozenRow
+
+EVIDENCE_TYPE = "urn:sifwatch:evidence:v1"
+"""in-toto predicate type of a bundle's statement."""
+INFO, TRIGGERS, KEYS, TRANSCRIPT = "bundle.json", "triggers.json", "keys.json", "transcript.jsonl"
+NUMBERS, STATEMENT = "numbers.json", "statement.json"
+
+T = TypeVar("T")
+KeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class BundleInfo(FrozenRow):
+    """``bundle.json``. ``target`` is "" in a replay kit."""
+
+    kind: Literal["sif-evidence"] = "sif-evidence"
+    schema_version: Literal[1] = 1
+    pack_id: str
+    target: str
+    created: AwareDatetime
+
+
+@dataclass(frozen=True, repr=False)
+class Material:
+    """What a verdict is computed from, beside the answers: some of a pack's triggers with their proofs.
+
+    Attributes:
+        commitment: signed before the first probe.
+        disclosures: leaves of these triggers under its root.
+        keys: trigger id -> key.
+        pictures: trigger id -> (trigger bytes, clean bytes).
+        tokenizer: the owner's ``tokenizer.json``.
+    """
+
+    commitment: Commitment
+    disclosures: tuple[Disclosure, ...]
+    keys: Mapping[str, bytes]
+    pictures: Mapping[str, tuple[bytes, bytes]]
+    tokenizer: bytes
+
+    def leaf_facts(self) -> tuple[int, float, str]:
+        """V, gamma and scheme, which all leaves share. Raises EvidenceError where they do not."""
+        facts = {(item.leaf.vocab_size, item.leaf.gamma, item.leaf.scheme) for item in self.disclosures}
+        if len(facts) != 1:
+            raise EvidenceError("triggers: their leaves do not share one vocabulary size, gamma and scheme")
+        return facts.pop()
+
+    def judge(self, exchanges: Sequence[Exchange], *, head: Head) -> Judgement:
+        """The verdict over ``exchanges`` by the committed policy.
+
+        Raises:
+            EvidenceError: an exchange of a trigger that is not disclosed.
+            PackError: the tokenizer does not load.
+        """
+        vocab_size, gamma, scheme = self.leaf_facts()
+        missing = {item.record.trigger_id for item in exchanges} - self.keys.keys()
+        if missing:
+            raise EvidenceError(f"transcript: no key for trigger {', '.join(sorted(missing))}")
+        scorer = TextScorer(
+            name=head.pack_id,
+            tokenizer_json=self.tokenizer,
+            vocab_size=vocab_size,
+            gamma=gamma,
+            scheme=scheme,
+            keys=self.keys,
+        )
+        size = green_size(vocab_size, gamma, scheme)
+        return judge(exchanges, scorer=scorer, policy=head.policy, green_size=size)
+
+
+def material_of(
+    pack: FingerprintPack, commitment: Commitment, keys: TriggerKeys, *, trigger_ids: Sequence[str]
+) -> Material:
+    """The material of some triggers of a committed pack.
+
+    Raises:
+        EvidenceError: the commitment is not to this pack (a trigger, the tokenizer or V differ).
+    """
+    root, head = commitment.open()
+    disclosures = disclose(pack, reserve=commitment.reserve, trigger_ids=trigger_ids)
+    if not all(item.is_under(root=root, size=head.triggers) for item in disclosures):
+        raise EvidenceError(f"pack {pack.pack_id}: not the pack that commitment.json commits to")
+    rows = [pack.trigger(trigger_id) for trigger_id in trigger_ids]
+    return Material(
+        commitment=commitment,
+        disclosures=tuple(disclosures),
+        keys={row.id: keys.keys[row.id] for row in rows},
+        pictures={row.id: (pack.trigger_bytes(row), pack.clean_bytes(row)) for row in rows},
+        tokenizer=pack.tokenizer_json(),
+    )
+
+
+def write_bundle(
+    path: Path,
+    material: Material,
+    exchanges: Sequence[Exchange],
+    *,
+    target: str,
+    key: SigningKey,
+    created: datetime,
+    stamp: Stamp | None = None,
+) -> "Bundle":
+    """Judge ``exchanges`` by the committed policy and write a new bundle, all or nothing.
+
+    Args:
+        path: must not exist; ``.zip`` makes a zip.
+        material: every trigger in ``exchanges``, and possibly more.
+        exchanges: a whole chain, from its first record; empty for a replay kit.
+        target: what the endpoint is called.
+        key: signs the bundle; the owner's, or the judge's own for a replay.
+        created: now.
+        stamp: asks a timestamp authority.
+
+    Raises:
+        EvidenceError: see :meth:`Material.judge`.
+        PackError: the path is taken or cannot be written.
+    """
+    _, head = material.commitment.open()
+    judgement = material.judge(exchanges, head=head)
+    numbers = {"policy": head.policy.model_dump(mode="json"), **judgement.numbers()}
+    info = BundleInfo(pack_id=head.pack_id, target=target, created=created)
+    files = {
+        INFO: _json(info.model_dump(mode="json")),
+        pack_files.COMMITMENT: material.commitment.to_json(),
+        TRIGGERS: _json([item.model_dump(mode="json") for item in material.disclosures]),
+        KEYS: _json({trigger_id: value.hex() for trigger_id, value in sorted(material.keys.items())}),
+        pack_files.TOKENIZER: material.tokenizer,
+        TRANSCRIPT: write_transcript(exchanges),
+        NUMBERS: _json(numbers),
+    }
+    for trigger_id, (trigger, clean) in material.pictures.items():
+        files |= {f"triggers/{trigger_id}.png": trigger, f"clean/{trigger_id}.png": clean}
+    statement = make_statement(
+        subjects={name: sha256(data).hexdigest() for name, data in files.items()},
+        predicate_type=EVIDENCE_TYPE,
+        predicate={
+            "pack_id": head.pack_id,
+            "target": target,
+            "exchanges": len(exchanges),
+            "chain_head": head_of(exchanges),
+            "verdict": judgement.verdict,
+        },
+    )
+    files[STATEMENT] = Signed.sign(statement, key=key, stamp=stamp).to_json()
+    pack_files.write_new(path, files, checksums=False)
+    return Bundle.read(path)
+
+
+class Bundle:
+    """A bundle on disk. Reading it parses; what it claims is checked by ``verification.verify_bundle``."""
+
+    def __init__(self, files: PackFiles) -> None:
+        self.files = files
+        self.path = files.path
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Bundle":
+        """Open the directory or zip at ``path``. Raises PackError where it is no bundle."""
+        return cls(PackFiles(Path(path), main=INFO))
+
+    @property
+    def info(self) -> BundleInfo:
+        """``bundle.json``; like every property here it raises EvidenceError or PackError for a bad file."""
+        return _parsed(TypeAdapter(BundleInfo), self.files, INFO)
+
+    @property
+    def commitment(self) -> Commitment:
+        """What was fixed beforehand."""
+        return Commitment.parse(self.files.read(pack_files.COMMITMENT), name=pack_files.COMMITMENT)
+
+    @property
+    def disclosures(self) -> tuple[Disclosure, ...]:
+        """The leaves with their proofs."""
+        found = _parsed(TypeAdapter(tuple[Disclosure, ...]), self.files, TRIGGERS)
+        if len({item.leaf.trigger_id for item in found}) < len(found):
+            raise EvidenceError(f"{TRIGGERS}: a trigger occurs twice")
+        return found
+
+    @property
+    def keys(self) -> dict[str, bytes]:
+        """The keys of the disclosed triggers."""
+        found = _parsed(TypeAdapter(dict[str, KeyHex]), self.files, KEYS)
+        return {trigger_id: bytes.fromhex(value) for trigger_id, value in found.items()}
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """The transcript."""
+        return read_transcript(self.files.read(TRANSCRIPT), name=TRANSCRIPT)
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The figures as stated."""
+        return self.files.parse(NUMBERS)
+
+    @property
+    def statement(self) -> Signed:
+        """The signed list of files."""
+        return Signed.parse(self.files.read(STATEMENT), name=STATEMENT)
+
+    def picture(self, trigger_id: str, *, control: bool) -> bytes:
+        """The trigger's bytes, or its clean photo's."""
+        return self.files.read(f"{'clean' if control else 'triggers'}/{trigger_id}.png")
+
+    def material(self) -> Material:
+        """Everything but the transcript, for a replay or a recomputation."""
+        disclosures = self.disclosures
+        ids = [item.leaf.trigger_id for item in disclosures]
+        return Material(
+            commitment=self.commitment,
+            disclosures=disclosures,
+            keys=self.keys,
+            pictures={i: (self.picture(i, control=False), self.picture(i, control=True)) for i in ids},
+            tokenizer=self.files.read(pack_files.TOKENIZER),
+        )
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _parsed(adapter: TypeAdapter[T], files: PackFiles, name: str) -> T:
+    try:
+        return adapter.validate_json(files.read(name))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise EvidenceError(
+            f"{name}: {'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
+        ) from None
+
+
+__all__ = ["EVIDENCE_TYPE", "Bundle", "BundleInfo", "Material", "PackError", "material_of", "write_bundle"]

@@ -1,0 +1,344 @@
+"""Check a bundle on a machine that has neither the owner's model nor the network.
+
+Every step is taken whatever the others found, so that one changed byte is named where it is and not only
+where it first shows. Keys are held against their leaves before anything is computed with them.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Literal
+
+from sif_offline.fingerprint import pack_files
+from sif_offline.fingerprint.errors import SifError
+from sif_offline.fingerprint.evidence import bundle as files
+from sif_offline.fingerprint.evidence.bundle import EVIDENCE_TYPE, Bundle
+from sif_offline.fingerprint.evidence.commitment import Disclosure
+from sif_offline.fingerprint.evidence.errors import EvidenceError
+from sif_offline.fingerprint.evidence.judgement import Judgement
+from sif_offline.fingerprint.evidence.signed import Signed
+from sif_offline.fingerprint.evidence.signing import VerifyingKey
+from sif_offline.fingerprint.evidence.timestamping import Timestamp
+from sif_offline.fingerprint.evidence.transcript import ANSWERED, chain_faults, head_of
+from sif_offline.fingerprint.keys import key_commitment
+
+Status = Literal["ok", "failed", "not checked"]
+TOLERANCE = 1e-9
+"""Relative difference allowed between a stated and a recomputed figure: another machine's libm, no more."""
+CLOCK_SLACK_S = 120.0
+"""How far the owner's clock may run behind the authority's, seconds."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the check: its name, how it went, and what there is to say, a line each."""
+
+    name: str
+    status: Status
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the verifying party brings along from elsewhere.
+
+    Attributes:
+        owner: the key that must have signed the commitment; None: whoever signed is taken at their word.
+        bundler: the key that must have signed the bundle; None: it must be the commitment's own signer.
+        authorities: PEM certificates of timestamp authorities' roots; empty: tokens are checked against
+            themselves and no authority is trusted.
+    """
+
+    owner: VerifyingKey | None = None
+    bundler: VerifyingKey | None = None
+    authorities: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The outcome: every step, and the verdict as it was recomputed (None where it could not be)."""
+
+    steps: tuple[Step, ...]
+    judgement: Judgement | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether no step failed."""
+        return all(step.status != "failed" for step in self.steps)
+
+
+def verify_bundle(bundle: Bundle, *, trust: Trust | None = None) -> Checked:
+    """Take every step over ``bundle``; never raises for what a bundle holds, however broken."""
+    return _Check(bundle, trust or Trust()).run()
+
+
+class _Check:
+    """One pass over one bundle. Each ``_step`` method returns its details and raises, or lists, faults."""
+
+    def __init__(self, bundle: Bundle, trust: Trust) -> None:
+        self._bundle = bundle
+        self._trust = trust
+        self._judgement: Judgement | None = None
+        self._committed_at: datetime | None = None
+
+    def run(self) -> Checked:
+        steps = [
+            self._take("keys", self._keys),
+            self._take("leaves", self._leaves),
+            self._take("commitment signature", self._commitment_signature),
+            self._take("commitment timestamp", lambda: self._timestamp(self._bundle.commitment, True)),
+            self._take("policy", self._policy),
+            self._take("triggers", self._triggers),
+            self._take("tokenizer", self._tokenizer),
+            self._take("chain", self._chain),
+            self._take("requests", self._requests),
+            self._take("answers", self._answers),
+            self._take("scores", self._scores),
+            self._take("bundle signature", self._bundle_signature),
+            self._take("files", self._files),
+            self._take("bundle timestamp", lambda: self._timestamp(self._bundle.statement, False)),
+        ]
+        return Checked(tuple(steps), self._judgement)
+
+    def _take(self, name: str, step: Callable[[], "_Outcome"]) -> Step:
+        try:
+            outcome = step()
+        except SifError as error:
+            return Step(name, "failed", (str(error),))
+        if outcome.faults:
+            return Step(name, "failed", tuple(outcome.faults))
+        return Step(name, "ok" if outcome.done else "not checked", tuple(outcome.notes))
+
+    def _keys(self) -> "_Outcome":
+        keys, disclosures = self._bundle.keys, self._bundle.disclosures
+        faults = [
+            f"key of trigger {item.leaf.trigger_id} does not open its leaf"
+            for item in disclosures
+            if item.leaf.trigger_id not in keys
+            or key_commitment(item.leaf.trigger_id, keys[item.leaf.trigger_id]) != item.leaf.key_commitment
+        ]
+        extra = keys.keys() - {item.leaf.trigger_id for item in disclosures}
+        faults += [f"key of {trigger_id} belongs to no leaf" for trigger_id in sorted(extra)]
+        return _Outcome(faults, [f"{len(keys)} keys open their leaves; one key a trigger was ever committed"])
+
+    def _leaves(self) -> "_Outcome":
+        root, head = self._bundle.commitment.unchecked()
+        faults = [
+            f"leaf of trigger {item.leaf.trigger_id} (pictures, prompt, key, tokenizer, V) is not under the "
+            "root"
+            for item in self._bundle.disclosures
+            if not item.is_under(root=root, size=head.triggers)
+        ]
+        count = f"{len(self._bundle.disclosures)} of {head.triggers} committed triggers disclosed"
+        return _Outcome(faults, [count, f"{head.reserve} were held in reserve"])
+
+    def _commitment_signature(self) -> "_Outcome":
+        commitment = self._bundle.commitment
+        _, head = commitment.open()
+        faults = []
+        if self._trust.owner is not None and commitment.signer != self._trust.owner:
+            faults.append(
+                f"signed by {commitment.signer.fingerprint[:16]}, not by the owner's key that you gave"
+            )
+        if head.pack_id != self._bundle.info.pack_id:
+            faults.append(f"commits to pack {head.pack_id}, the bundle is of {self._bundle.info.pack_id}")
+        known = (
+            "the key you gave" if self._trust.owner else "a key that nobody vouched for (give --owner-key)"
+        )
+        return _Outcome(faults, [f"signed by {commitment.signer.fingerprint[:16]}, {known}"])
+
+    def _timestamp(self, signed: Signed, is_commitment: bool) -> "_Outcome":
+        if signed.timestamp is None:
+            return _Outcome([], ["none: the times are the signer's own claim"], done=False)
+        stamp = signed.time(roots=self._trust.authorities)
+        if stamp is None:
+            raise EvidenceError("timestamp: missing")
+        if is_commitment:
+            self._committed_at = stamp.time
+        return _Outcome([], [_describe(stamp)])
+
+    def _policy(self) -> "_Outcome":
+        _, head = self._bundle.commitment.unchecked()
+        committed, stated = head.policy.model_dump(mode="json"), self._bundle.numbers.get("policy")
+        faults = [] if stated == committed else ["the policy in numbers.json is not the committed one"]
+        _, gamma, _ = self._bundle.material().leaf_facts()
+        if abs(gamma - head.policy.gamma) > 0.5 / self._bundle.disclosures[0].leaf.vocab_size + 1e-12:
+            faults.append("gamma of the policy is not that of the leaves")
+        transfer = head.policy.transfer
+        bound = "not measured" if transfer is None else f"at most {head.policy.gamma + transfer:.3f}"
+        return _Outcome(
+            faults,
+            [
+                f"alpha {head.policy.alpha:g}; unrelated models' green rate {bound}, over "
+                f"{len(head.policy.null_models)} null models"
+            ],
+        )
+
+    def _triggers(self) -> "_Outcome":
+        faults = []
+        for item in self._bundle.disclosures:
+            for control, digest in ((False, item.leaf.trigger_sha256), (True, item.leaf.clean_sha256)):
+                try:
+                    data = self._bundle.picture(item.leaf.trigger_id, control=control)
+                except SifError as error:
+                    faults.append(str(error))
+                    continue
+                if sha256(data).hexdigest() != digest:
+                    what = "clean photo" if control else "picture"
+                    faults.append(f"{what} of trigger {item.leaf.trigger_id} is not the committed one")
+        return _Outcome(faults, [f"{len(self._bundle.disclosures)} triggers with their clean photos"])
+
+    def _tokenizer(self) -> "_Outcome":
+        digest = sha256(self._bundle.files.read(pack_files.TOKENIZER)).hexdigest()
+        fits = all(item.leaf.tokenizer_sha256 == digest for item in self._bundle.disclosures)
+        return _Outcome([] if fits else ["tokenizer.json is not the committed one"], [digest[:16]])
+
+    def _chain(self) -> "_Outcome":
+        exchanges, info = self._bundle.exchanges, self._bundle.info
+        faults = chain_faults(exchanges)
+        if any((e.record.target, e.record.pack_id) != (info.target, info.pack_id) for e in exchanges):
+            faults.append("the chain is of another target or pack than bundle.json says")
+        stated = self._bundle.statement.unchecked_statement(EVIDENCE_TYPE).predicate
+        if stated.get("chain_head") != head_of(exchanges) or stated.get("exchanges") != len(exchanges):
+            faults.append("the chain does not end where the bundle's statement says")
+        return _Outcome(faults, [f"{len(exchanges)} exchanges"], done=bool(exchanges))
+
+    def _requests(self) -> "_Outcome":
+        leaves = {item.leaf.trigger_id: item for item in self._bundle.disclosures}
+        _, head = self._bundle.commitment.unchecked()
+        limit, faults = (self._committed_at or head.created).timestamp() - CLOCK_SLACK_S, []
+        for item in self._bundle.exchanges:
+            record, asked = item.record, item.asked
+            where = f"exchange {record.index}"
+            if record.trigger_id not in leaves:
+                faults.append(f"{where}: trigger {record.trigger_id} is not disclosed")
+                continue
+            if item.request is None:
+                faults.append(f"{where}: the request is no longer held")
+                continue
+            faults += [
+                f"{where}: {fault}"
+                for fault in _asked_otherwise(leaves[record.trigger_id], record.control, asked)
+            ]
+            if asked.get("max_tokens") != head.decoding.max_new_tokens:
+                faults.append(
+                    f"{where}: asked for {asked.get('max_tokens')} tokens, not the committed number"
+                )
+            if record.asked_at < limit:
+                faults.append(f"{where}: asked before the commitment was made")
+            if record.settled_at < record.asked_at:
+                faults.append(f"{where}: answered before it was asked")
+        count = len(self._bundle.exchanges)
+        return _Outcome(faults, [f"{count} requests asked what was committed, after it was"], done=count > 0)
+
+    def _answers(self) -> "_Outcome":
+        exchanges = self._bundle.exchanges
+        faults = []
+        for item in exchanges:
+            if item.record.outcome != ANSWERED:
+                continue
+            if item.response is None:
+                faults.append(f"exchange {item.record.index}: the answer is no longer held")
+            elif item.text is None:
+                faults.append(f"exchange {item.record.index}: an answer without a text")
+            elif not item.text_is_raw:
+                faults.append(f"exchange {item.record.index}: the text is not that of the raw response")
+        answered = sum(item.record.outcome == ANSWERED for item in exchanges)
+        others = len(exchanges) - answered
+        return _Outcome(
+            faults,
+            [f"{answered} answers; {others} exchanges without one count for nothing"],
+            done=answered > 0,
+        )
+
+    def _scores(self) -> "_Outcome":
+        _, head = self._bundle.commitment.unchecked()
+        self._judgement = self._bundle.material().judge(self._bundle.exchanges, head=head)
+        stated = {name: value for name, value in self._bundle.numbers.items() if name != "policy"}
+        faults = [
+            f"{where}: stated {_short(said)}, recomputed {_short(found)}"
+            for where, said, found in _differences(stated, self._judgement.numbers())
+        ]
+        if (
+            self._bundle.statement.unchecked_statement(EVIDENCE_TYPE).predicate.get("verdict")
+            != self._judgement.verdict
+        ):
+            faults.append("the signed verdict is not the recomputed one")
+        return _Outcome(faults, [f"every figure recomputed; verdict {self._judgement.verdict}"])
+
+    def _bundle_signature(self) -> "_Outcome":
+        signed = self._bundle.statement
+        signed.statement(EVIDENCE_TYPE)
+        wanted = self._trust.bundler or self._trust.owner or self._bundle.commitment.signer
+        faults = []
+        if signed.signer != wanted:
+            faults.append(
+                f"signed by {signed.signer.fingerprint[:16]}, expected {wanted.fingerprint[:16]} "
+                "(a replay by somebody else: give --bundler-key)"
+            )
+        return _Outcome(faults, [f"signed by {signed.signer.fingerprint[:16]}"])
+
+    def _files(self) -> "_Outcome":
+        listed = self._bundle.statement.unchecked_statement(EVIDENCE_TYPE).subjects
+        found = set(self._bundle.files.names) - {files.STATEMENT}
+        faults = [f"{name} is missing" for name in sorted(listed.keys() - found)]
+        faults += [f"{name} is not listed in the statement" for name in sorted(found - listed.keys())]
+        faults += [
+            f"{name} was changed after signing"
+            for name in sorted(found & listed.keys())
+            if sha256(self._bundle.files.read(name)).hexdigest() != listed[name]
+        ]
+        return _Outcome(faults, [f"{len(found)} files as they were signed"])
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    faults: Sequence[str]
+    notes: Sequence[str] = ()
+    done: bool = True
+
+
+def _asked_otherwise(item: Disclosure, control: bool, asked: Mapping[str, Any]) -> list[str]:
+    leaf = item.leaf
+    faults = []
+    if asked.get("prompt") != leaf.prompt:
+        faults.append(f"the prompt asked is not the committed one of trigger {leaf.trigger_id}")
+    if asked.get("image_sha256") != (leaf.clean_sha256 if control else leaf.trigger_sha256):
+        faults.append(f"the picture sent is not the committed one of trigger {leaf.trigger_id}")
+    return faults
+
+
+def _differences(stated: Any, found: Any, where: str = "") -> list[tuple[str, Any, Any]]:
+    """Every place at which two JSON values differ; floats may differ by ``TOLERANCE``."""
+    if isinstance(stated, dict) and isinstance(found, dict):
+        return [
+            difference
+            for key in sorted(stated.keys() | found.keys())
+            for difference in _differences(stated.get(key), found.get(key), f"{where}.{key}".lstrip("."))
+        ]
+    if isinstance(stated, list) and isinstance(found, list) and len(stated) == len(found):
+        return [
+            difference
+            for place, (said, computed) in enumerate(zip(stated, found, strict=True))
+            for difference in _differences(said, computed, f"{where}[{place}]")
+        ]
+    numeric = isinstance(stated, float | int) and isinstance(found, float | int)
+    if numeric and (isinstance(stated, float) or isinstance(found, float)):
+        same = math.isclose(stated, found, rel_tol=TOLERANCE, abs_tol=1e-300)
+    else:
+        same = type(stated) is type(found) and stated == found
+    return [] if same else [(where, stated, found)]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _describe(stamp: Timestamp) -> str:
+    who = (
+        stamp.authority if stamp.trusted else f"{stamp.authority}, which nobody vouched for (give --tsa-root)"
+    )
+    return f"{stamp.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC by {who}"

@@ -10,18 +10,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sif_offline.fingerprint.greenlist import SCHEMES, GreenListError, green_mask, green_size, mask_digest
+from sif_offline.fingerprint.greenlist import (
+    SCHEMES,
+    GreenListError,
+    _smallest,
+    context_width,
+    green_mask,
+    green_size,
+    mask_digest,
+)
+from sif_offline.fingerprint.kgw import KGW_SCHEMES
 from sif_offline.fingerprint.randperm import torch_randperm
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "greenlist.json").read_text())
 
 
 @pytest.mark.parametrize(
-    "row", GOLDEN["masks"], ids=lambda row: f"{row['scheme']}-{row['key']}-{row['vocab_size']}"
+    "row", GOLDEN["masks"], ids=lambda row: "-".join(str(row[name]) for name in row if name != "sha256")
 )
 def test_golden_vectors_never_change(row: dict) -> None:
     key = row["key"] if isinstance(row["key"], int) else bytes.fromhex(row["key"])
-    mask = green_mask(key=key, vocab_size=row["vocab_size"], gamma=row["gamma"], scheme=row["scheme"])
+    mask = green_mask(
+        key=key,
+        vocab_size=row["vocab_size"],
+        gamma=row["gamma"],
+        scheme=row["scheme"],
+        context=row.get("context", ()),
+    )
     assert (int(mask.sum()), mask_digest(mask)) == (row["greens"], row["sha256"])
 
 
@@ -41,6 +56,7 @@ def test_torch_permutation_external_check_values(size: int, head: str) -> None:
     mask = np.zeros(size, dtype=bool)
     mask[torch_randperm(15485863, size)[: size // 2]] = True
     assert mask_digest(mask).startswith(head)
+    assert mask_digest(green_mask(key=15485863, vocab_size=size, scheme="kgw-simple-0")).startswith(head)
 
 
 @pytest.mark.parametrize(
@@ -77,17 +93,30 @@ def test_own_scheme_against_a_second_implementation(key: bytes, vocab_size: int,
         assert set(np.flatnonzero(mask).tolist()) == expected
 
 
+@given(words=st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3), min_size=2), data=st.data())
+def test_ties_of_the_words_fall_to_the_smaller_id(words: list[int], data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, len(words)))
+    expected = np.zeros(len(words), dtype=bool)
+    expected[sorted(range(len(words)), key=lambda i: (words[i], i))[:count]] = True
+    assert (_smallest(np.array(words, dtype=np.uint64), count) == expected).all()
+
+
+def any_mask(scheme: str, **options: object) -> np.ndarray:
+    return green_mask(scheme=scheme, context=(5, 17, 0, 3)[4 - context_width(scheme) :], **options)
+
+
 def agreement(scheme: str, key: int, vocab_size: int) -> float:
     """Share of ids with the same colour under V and V + 1."""
-    small = green_mask(key=key, vocab_size=vocab_size, scheme=scheme)
-    large = green_mask(key=key, vocab_size=vocab_size + 1, scheme=scheme)
+    small = any_mask(scheme, key=key, vocab_size=vocab_size)
+    large = any_mask(scheme, key=key, vocab_size=vocab_size + 1)
     return float((small == large[:vocab_size]).mean())
 
 
-def test_one_more_id_gives_an_unrelated_list() -> None:
+@pytest.mark.parametrize("scheme", ["unigram-philox-v1", *KGW_SCHEMES])
+def test_one_more_id_gives_an_unrelated_list(scheme: str) -> None:
     """Agreement of unrelated halves has sd .0028 at V = 32,000; false-alarm rate beyond 6 sd: 2e-9 a key."""
     for key in (0, 1, 42, 15485863):
-        assert abs(agreement("unigram-philox-v1", key, 32000) - 0.5) < 6 * 0.0028
+        assert abs(agreement(scheme, key, 32000) - 0.5) < 6 * 0.0028
 
 
 def test_zhao_scheme_is_not_separated_by_the_vocabulary_size() -> None:
@@ -99,7 +128,7 @@ def test_zhao_scheme_is_not_separated_by_the_vocabulary_size() -> None:
 def test_number_of_greens(scheme: str) -> None:
     assert green_size(32001, 0.5, scheme) == (16001 if scheme == "unigram-philox-v1" else 16000)
     for gamma in (0.1, 0.25, 0.5, 0.9):
-        mask = green_mask(key=7, vocab_size=999, gamma=gamma, scheme=scheme)
+        mask = any_mask(scheme, key=7, vocab_size=999, gamma=gamma)
         assert int(mask.sum()) == green_size(999, gamma, scheme)
 
 
@@ -119,8 +148,21 @@ def test_a_mask_is_read_only() -> None:
         ({"gamma": float("nan")}, "gamma"),
         ({"gamma": 0.001, "vocab_size": 10}, "leaves 0 of 10"),
         ({"key": 2**63}, "64-bit"),
+        ({"key": 2**63, "scheme": "kgw-simple-0"}, "64-bit"),
+        ({"context": (1,)}, "takes no context"),
+        ({"scheme": "kgw-simple-0", "context": (1,)}, "takes no context"),
+        ({"scheme": "kgw-simple-1"}, "needs a context of 1 token ids, got 0"),
+        ({"scheme": "kgw-minhash", "context": (1, 2, 3)}, "needs a context of 4 token ids, got 3"),
+        ({"scheme": "kgw-minhash", "context": (1, 2, 3, 100)}, r"vocabulary 0 \.\. 99"),
+        ({"scheme": "kgw-minhash", "context": (1, -2, 3, 0)}, r"vocabulary 0 \.\. 99"),
     ],
 )
 def test_impossible_lists_are_refused(bad: dict, message: str) -> None:
     with pytest.raises(GreenListError, match=message):
         green_mask(**{"key": 0, "vocab_size": 100, **bad})
+
+
+def test_of_a_longer_context_the_end_counts() -> None:
+    window = green_mask(key=3, vocab_size=100, scheme="kgw-minhash", context=(1, 2, 3, 4))
+    longer = green_mask(key=3, vocab_size=100, scheme="kgw-minhash", context=np.array([9, 9, 1, 2, 3, 4]))
+    assert (window == longer).all()

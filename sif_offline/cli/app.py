@@ -2,7 +2,7 @@
 
 import typer
 
-from sif_offline.cli import calibrate, evidence, forge, greenlist, keys, lab, verify
+from sif_offline.cli import calibrate, evidence, forge, greenlist, keys, lab, score, verify
 from sif_offline.fingerprint.errors import one_line_errors
 
 app = typer.Typer(
@@ -13,6 +13,7 @@ app = typer.Typer(
 app.command("forge")(forge.forge)
 app.command("calibrate")(calibrate.calibrate)
 app.command("verify")(verify.verify)
+app.command("score")(score.score)
 app.command("greenlist")(greenlist.greenlist)
 app.add_typer(keys.app, name="keys")
 app.add_typer(evidence.app, name="evidence")

@@ -38,7 +38,7 @@ class Segment(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """One token as it is shown; outer white space of a word is left outside its box, so that words stand apart.
+    """One token as it is shown; the outer white space of a word is left outside its box.
 
     Attributes:
         token: the token.

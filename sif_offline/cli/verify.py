@@ -2,27 +2,22 @@
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
 from sif_offline.cli.calibrate import answers_of_nulls
+from sif_offline.cli.endpoint import EndpointError, make_ask, make_endpoint
 from sif_offline.cli.secrets import pack_keys
 from sif_offline.fingerprint.calibration import calibrate as calibrate_scores
-from sif_offline.fingerprint.errors import SifError
 from sif_offline.fingerprint.pack import read_pack
 
 if TYPE_CHECKING:
+    from sif_offline.fingerprint.pack import FingerprintPack, TriggerRow
     from sif_offline.fingerprint.response import ResponseScore
     from sif_offline.fingerprint.scoring import CombinedScore
     from sif_offline.forging.verification import Ask, Verification
-
-
-class EndpointError(SifError):
-    """An endpoint or its credential that cannot be used as given."""
 
 
 def verify(
@@ -38,11 +33,16 @@ def verify(
     alpha: Annotated[float, typer.Option(help="Level of the verdict; one look, fixed before asking.")] = 1e-4,
     wrong_keys: Annotated[int, typer.Option(min=1, help="Unrelated keys in the control.")] = 99,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable with the API key.")] = None,
+    transcript: Annotated[
+        Path | None, typer.Option(help="Keep every exchange in this file, for `sif evidence bundle`.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 60.0,
     device: Annotated[str, typer.Option(help="A torch device, for null models.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Send every trigger and its clean photo once; exact p per trigger and combined, with controls.
+
+    Triggers that a commitment holds in reserve are left for a third party's replay.
 
     Two null hypotheses: "independent text" (the answers do not depend on the key) and "unrelated model"
     (they do no more so than unrelated models' answers). Only rejecting the second reads "confirmed".
@@ -52,7 +52,14 @@ def verify(
 
     content = read_pack(pack)
     scorer = PackScorer(content, pack_keys(content, key_file=key_file, trigger_keys=trigger_keys))
-    ask = _asker(endpoint, model, api_key_env, timeout=timeout, max_tokens=content.decoding.max_new_tokens)
+    ask = _asker(
+        content,
+        endpoint=endpoint,
+        model=model,
+        api_key_env=api_key_env,
+        timeout_s=timeout,
+        transcript=transcript,
+    )
     calibration = content.calibration
     if null:
         calibration = calibrate_scores(answers_of_nulls(null, scorer, device=device))
@@ -77,35 +84,48 @@ def verify(
         _print_table(result, title=f"{model} at {endpoint}, pack {content.pack_id}", nulls=nulls)
 
 
-def _asker(endpoint: str, model: str, api_key_env: str | None, *, timeout: float, max_tokens: int) -> "Ask":
-    from pydantic import SecretStr
-
-    from probes.targets import LiteLLMTarget, classify
+def _asker(
+    content: "FingerprintPack",
+    *,
+    endpoint: str,
+    model: str,
+    api_key_env: str | None,
+    timeout_s: float,
+    transcript: Path | None,
+) -> "Ask":
+    """Ask the endpoint, into the transcript where one is kept. A failure ends the look."""
+    from sif_offline.fingerprint.evidence.recording import Recorder
     from sif_offline.forging.verification import Reply
 
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise EndpointError(f"{endpoint}: want an http or https URL")
-    key = None
-    if api_key_env is not None:
-        if not os.environ.get(api_key_env):
-            raise EndpointError(f"environment variable {api_key_env}: not set, no API key for {endpoint}")
-        key = SecretStr(os.environ[api_key_env])
-    base = endpoint.rstrip("/")
-    target = LiteLLMTarget(
-        name=model,
-        model=f"openai/{model}",
-        api_base=base if parts.path.strip("/") else f"{base}/v1",
-        api_key=key,
-        timeout_s=timeout,
-    )
+    target = make_endpoint(endpoint, model, api_key_env=api_key_env, timeout_s=timeout_s)
+    ask = make_ask(target)
+    max_tokens = content.decoding.max_new_tokens
+    recorder = None
+    if transcript is not None:
+        recorder = Recorder(
+            transcript,
+            target=f"{model} at {endpoint}",
+            pack_id=content.pack_id,
+            model=target.model,
+            endpoint=target.api_base,
+            max_tokens=max_tokens,
+        )
 
-    def ask(image: bytes, prompt: str) -> Reply:
-        answer = target.ask(image=image, prompt=prompt, max_tokens=max_tokens)
-        kind = classify(answer, max_tokens=max_tokens)
-        return Reply(text=answer.text) if kind == "answer" else Reply(text=None, reason=kind)
+    def reply(trigger: "TriggerRow", control: bool) -> Reply:
+        image = content.clean_bytes(trigger) if control else content.trigger_bytes(trigger)
+        if recorder is None:
+            asked = ask(image, trigger.prompt, max_tokens)
+        else:
+            asked = recorder.put(
+                ask, image=image, prompt=trigger.prompt, trigger_id=trigger.id, control=control
+            )
+        if not asked.replied:
+            raise EndpointError(str(asked.response["reason"]))
+        if asked.outcome == "answer":
+            return Reply(text=str(asked.response["text"]))
+        return Reply(text=None, reason=asked.outcome)
 
-    return ask
+    return reply
 
 
 def _as_json(result: "Verification") -> dict[str, Any]:
@@ -115,7 +135,7 @@ def _as_json(result: "Verification") -> dict[str, Any]:
         "independent_text": _combined(result.independent),
         "unrelated_model": _combined(result.unrelated),
         "clean_control": _combined(result.clean),
-        "wrong_key_control": vars(result.wrong_keys),
+        "wrong_key_control": result.wrong_keys._asdict(),
         "triggers": [
             {
                 "id": row.trigger.id,

@@ -1,9 +1,11 @@
 """One look at one endpoint: triggers and paired clean photos asked, scored, combined, with controls."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from sif_offline.fingerprint.controls import WrongKeys, wrong_key_control
 from sif_offline.fingerprint.errors import SifError
+from sif_offline.fingerprint.evidence.commitment import reserved_triggers
 from sif_offline.fingerprint.pack import TriggerRow
 from sif_offline.fingerprint.response import ResponseScore
 from sif_offline.fingerprint.scoring import CombinedScore, PackScorer, combine
@@ -25,8 +27,8 @@ class Reply:
     reason: str = ""
 
 
-Ask = Callable[[bytes, str], Reply]
-"""(picture bytes, prompt) -> reply. Raises a ``SifError`` that names the target where the endpoint fails."""
+Ask = Callable[[TriggerRow, bool], Reply]
+"""(trigger, whether its clean photo) -> reply. Raises a ``SifError`` that names the target where it fails."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,6 @@ class Row:
     clean_reply: Reply
     score: ResponseScore | None
     clean: ResponseScore | None
-
-
-@dataclass(frozen=True)
-class WrongKeys:
-    """Control: the same answers under ``keys`` unrelated keys.
-
-    Args:
-        keys: how many sets of keys.
-        mean_share, max_share: green share of all types over the sets.
-        pvalue: (1 + sets at least as green as the true keys) / (keys + 1), the random-key null.
-    """
-
-    keys: int
-    mean_share: float
-    max_share: float
-    pvalue: float
 
 
 @dataclass(frozen=True)
@@ -94,7 +80,7 @@ def verify(
     wrong_keys: int = 99,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verification:
-    """Ask every trigger and its clean photo once and combine.
+    """Ask every trigger and its clean photo once and combine; triggers in reserve are not asked.
 
     Args:
         scorer: of the pack.
@@ -113,11 +99,13 @@ def verify(
     """
     pack = scorer.pack
     rows: list[Row] = []
-    for place, trigger in enumerate(pack.triggers):
-        reply = ask(pack.trigger_bytes(trigger), trigger.prompt)
-        on_progress(2 * place + 1, 2 * len(pack.triggers))
-        clean_reply = ask(pack.clean_bytes(trigger), trigger.prompt)
-        on_progress(2 * place + 2, 2 * len(pack.triggers))
+    reserved = reserved_triggers(pack)
+    triggers = [row for row in pack.triggers if row.id not in reserved]
+    for place, trigger in enumerate(triggers):
+        reply = ask(trigger, False)
+        on_progress(2 * place + 1, 2 * len(triggers))
+        clean_reply = ask(trigger, True)
+        on_progress(2 * place + 2, 2 * len(triggers))
         rows.append(
             Row(
                 trigger=trigger,
@@ -136,28 +124,15 @@ def verify(
         independent=combine(scores),
         unrelated=None if transfer is None else combine(scores, transfer=transfer),
         clean=combine(clean) if clean else None,
-        wrong_keys=_wrong_keys(scorer, rows, scores, count=wrong_keys),
+        wrong_keys=wrong_key_control(
+            scorer,
+            {row.trigger.id: [row.reply.text] for row in rows if row.reply.text is not None},
+            greens=sum(score.greens for score in scores),
+            keys=wrong_keys,
+        ),
         alpha=alpha,
     )
 
 
 def _score(scorer: PackScorer, trigger: TriggerRow, reply: Reply) -> ResponseScore | None:
     return None if reply.text is None else scorer.score(trigger.id, reply.text)
-
-
-def _wrong_keys(
-    scorer: PackScorer, rows: Sequence[Row], scores: Sequence[ResponseScore], *, count: int
-) -> WrongKeys:
-    greens = [0] * count
-    for row in rows:
-        if row.reply.text is not None:
-            for place, score in enumerate(scorer.wrong_key(row.trigger.id, row.reply.text, n=count)):
-                greens[place] += score.greens
-    types = max(1, sum(score.types for score in scores))
-    true_greens = sum(score.greens for score in scores)
-    return WrongKeys(
-        keys=count,
-        mean_share=sum(greens) / count / types,
-        max_share=max(greens) / types,
-        pvalue=(1 + sum(value >= true_greens for value in greens)) / (count + 1),
-    )

@@ -1,0 +1,65 @@
+"""An OpenAI-compatible endpoint, as `sif verify` and `sif evidence replay` ask it."""
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sif_offline.fingerprint.errors import SifError
+
+if TYPE_CHECKING:
+    from probes.targets import LiteLLMTarget
+    from sif_offline.fingerprint.evidence.recording import Ask
+
+
+class EndpointError(SifError):
+    """An endpoint or its credential that cannot be used as given."""
+
+
+def make_endpoint(url: str, model: str, *, api_key_env: str | None, timeout_s: float) -> "LiteLLMTarget":
+    """The target behind a base URL; ``/v1`` is added where the URL has no path.
+
+    Raises:
+        EndpointError: no http(s) URL, or a variable that is not set.
+    """
+    from pydantic import SecretStr
+
+    from probes.targets import LiteLLMTarget
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise EndpointError(f"{url}: want an http or https URL")
+    key = None
+    if api_key_env is not None:
+        if not os.environ.get(api_key_env):
+            raise EndpointError(f"environment variable {api_key_env}: not set, no API key for {url}")
+        key = SecretStr(os.environ[api_key_env])
+    base = url.rstrip("/")
+    return LiteLLMTarget(
+        name=model,
+        model=f"openai/{model}",
+        api_base=base if parts.path.strip("/") else f"{base}/v1",
+        api_key=key,
+        timeout_s=timeout_s,
+    )
+
+
+def make_ask(target: "LiteLLMTarget") -> "Ask":
+    """Ask ``target``; a failure is an outcome."""
+    from probes.targets import AskFailure, classify
+    from sif_offline.fingerprint.evidence.recording import Asked
+
+    def ask(image: bytes, prompt: str, max_tokens: int) -> Asked:
+        try:
+            answer = target.ask(image=image, prompt=prompt, max_tokens=max_tokens)
+        except AskFailure as failure:
+            state = "in_doubt" if failure.in_doubt else "failed"
+            return Asked(f"{state}:{failure.kind}", {"failure": failure.kind, "reason": str(failure)})
+        response = {
+            "text": answer.text,
+            "finish_reason": answer.finish_reason,
+            "served_model": answer.served_model,
+            "raw": answer.raw,
+        }
+        return Asked(classify(answer, max_tokens=max_tokens), response)
+
+    return ask

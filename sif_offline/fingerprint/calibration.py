@@ -96,12 +96,14 @@ class Calibration(FrozenRow):
 
     Attributes:
         null_models: names of the unrelated models, sorted.
+        null_weights: null model -> hex sha256 of its weights, where it is known.
         rows: one a trigger, sorted by trigger id.
         transfer: bound of the transfer to unrelated models.
         statement: the summary to print.
     """
 
     null_models: tuple[str, ...] = Field(min_length=1)
+    null_weights: dict[str, str] = Field(default_factory=dict)
     rows: tuple[CalibrationRow, ...] = Field(min_length=1)
     transfer: Transfer
     statement: str

@@ -6,13 +6,28 @@ Waudby-Smith and Ramdas 2024. Natural logs throughout.
 """
 
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
+
+from sif_offline.fingerprint.evalue_beta import log_evalue_beta
 
 if TYPE_CHECKING:
     from sif_offline.fingerprint.pack_scorer import ScoredToken
+
+__all__ = [
+    "CONFIRMED",
+    "GRID_POINTS",
+    "SUSPICIOUS",
+    "EProcess",
+    "VerdictState",
+    "anytime_pvalue",
+    "ebh",
+    "log_evalue_beta",
+    "verdict_state",
+]
 
 GRID_POINTS = 64
 SUSPICIOUS = 0.01
@@ -22,31 +37,7 @@ CONFIRMED = 1e-6
 
 VerdictState = Literal["none", "suspicious", "confirmed"]
 
-
-def log_evalue_beta(
-    *, successes: float, failures: float, gamma: float, a: float = 1.0, b: float = 1.0
-) -> float:
-    """Closed form of the one-sided Beta(a, b) mixture of bets q > gamma, after S greens and F reds.
-
-    ``ln B(a+S, b+F) - ln B(a,b) + ln[1 - I_gamma(a+S, b+F)] - ln[1 - I_gamma(a,b)] - S ln gamma - F
-    ln(1-gamma)``, with the tails in logs. A fast approximation of :class:`EProcess`: it takes the green rate
-    to stay gamma, while distinct types are drawn without replacement; its mean exceeds 1 by 3e-4 at V = 4,096
-    under the worst stopping rule.
-
-    Args:
-        successes: S >= 0, green types so far.
-        failures: F >= 0, red types so far.
-        gamma: green rate under the null, in (0, 1); gamma0 for the unrelated-model null.
-        a: first parameter of the prior, > 0.
-        b: second parameter, > 0.
-    """
-    if successes < 0 or failures < 0 or not 0 < gamma < 1 or a <= 0 or b <= 0:
-        raise ValueError(
-            f"impossible counts or rate: S={successes}, F={failures}, gamma={gamma}, a={a}, b={b}"
-        )
-    posterior = _log_beta(a + successes, b + failures) + _log_upper_beta(a + successes, b + failures, gamma)
-    prior = _log_beta(a, b) + _log_upper_beta(a, b, gamma)
-    return posterior - prior - successes * math.log(gamma) - failures * math.log1p(-gamma)
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 class EProcess:
@@ -94,34 +85,45 @@ class EProcess:
         Args:
             trigger_id: whose key coloured the types.
             types: (id, green) in order of arrival; repeats and unscored ones (green is None) are passed over.
-        """
-        seen = self._seen.setdefault(trigger_id, {})
-        greens = self._greens.get(trigger_id, 0)
-        before = len(seen)
-        for type_id, green in ((entry[0], entry[1]) for entry in types):
-            if green is None or type_id in seen:
-                continue
-            self._bet(green, (self.green_size - greens) / (self.vocab_size - len(seen)))
-            seen[type_id] = green
-            greens += green
-            # E between two types is as good a moment to stop as any other
-            self._max_log_e = max(self._max_log_e, self.log_e)
-        self._greens[trigger_id] = greens
-        return len(seen) - before
 
-    def _bet(self, green: bool, conditional: float) -> None:
-        rate = conditional if self.transfer is None else max(conditional, self._gamma0)
-        if not 0 < rate < 1:
-            return  # every id left has one colour: nothing to learn
+        Raises:
+            ValueError: more distinct types than the vocabulary has; the process is then unchanged.
+        """
+        seen = self._seen.get(trigger_id, {})
+        new: dict[int, bool] = {}
+        for type_id, green in ((entry[0], entry[1]) for entry in types):
+            if green is not None and type_id not in seen:
+                new.setdefault(type_id, bool(green))
+        if len(seen) + len(new) > self.vocab_size:
+            raise ValueError(f"{len(seen) + len(new)} types of one trigger, V is {self.vocab_size}")
+        self._seen[trigger_id] = {**seen, **new}
+        if new:
+            self._bet(np.array(list(new.values())), seen=len(seen), greens=self._greens.get(trigger_id, 0))
+        self._greens[trigger_id] = self._greens.get(trigger_id, 0) + sum(new.values())
+        return len(new)
+
+    def _bet(self, colours: NDArray[np.bool_], *, seen: int, greens: int) -> None:
+        """Bet on new types of one key, bool ``(n,)``, after ``seen`` types of it with ``greens`` green."""
+        before = greens + np.cumsum(colours) - colours
+        rates = (self.green_size - before) / (self.vocab_size - seen - np.arange(len(colours)))
+        if self.transfer is not None:
+            rates = np.maximum(rates, self._gamma0)
+        known = (rates <= 0) | (rates >= 1)  # every id left has one colour: nothing to learn
+        rates, colours = rates[~known, None], colours[~known, None]
+        if not len(rates):
+            return
         # a bet below the rate would gain from rates below it, which the composite null contains
-        bets = self._bets if self.transfer is None else np.maximum(self._bets, rate)
-        self._log_wealth += np.log(bets / rate) if green else np.log((1 - bets) / (1 - rate))
+        bets = self._bets if self.transfer is None else np.maximum(self._bets, rates)
+        steps = np.log(np.where(colours, bets / rates, (1 - bets) / (1 - rates)))
+        paths = np.cumsum(np.vstack((self._log_wealth, steps)), axis=0)[1:]
+        self._log_wealth = paths[-1].copy()
+        # E between two types is as good a moment to stop as any other
+        self._max_log_e = max(self._max_log_e, float(_log_mean_exp(paths).max()))
 
     @property
     def log_e(self) -> float:
         """Log of the current E (the e-value to feed to e-BH)."""
-        peak = float(self._log_wealth.max())
-        return peak + math.log(float(np.exp(self._log_wealth - peak).mean()))
+        return float(_log_mean_exp(self._log_wealth[None, :])[0])
 
     @property
     def max_log_e(self) -> float:
@@ -176,6 +178,13 @@ class EProcess:
         return process
 
 
+def _log_mean_exp(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log of the mean of ``e^logs`` over the last axis of ``(n, grid)``."""
+    peak = logs.max(axis=1)
+    means: NDArray[np.float64] = peak + np.log(np.exp(logs - peak[:, None]).mean(axis=1))
+    return means
+
+
 def anytime_pvalue(max_log_e: float) -> float:
     """``min(1, 1/max E)``, valid at every moment at once; in [0, 1]."""
     return math.exp(min(0.0, -max_log_e))
@@ -191,32 +200,43 @@ def verdict_state(max_log_e: float, *, alpha: float = CONFIRMED) -> VerdictState
     return "suspicious" if max_log_e >= -math.log(SUSPICIOUS) else "none"
 
 
-def _log_beta(a: float, b: float) -> float:
-    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+@overload
+def ebh(log_e_values: Mapping[_Name, float], *, alpha: float) -> frozenset[_Name]: ...
 
 
-def _log_upper_beta(a: float, b: float, x: float) -> float:
-    """``log(1 - I_x(a, b)) = log I_(1-x)(b, a)``, without underflow."""
-    return _log_betainc(b, a, 1 - x)
+@overload
+def ebh(log_e_values: Sequence[float], *, alpha: float) -> frozenset[int]: ...
 
 
-def _log_betainc(a: float, b: float, x: float) -> float:
-    """Log of the regularised incomplete beta function by its continued fraction (DLMF 8.17.22), modified
-    Lentz.
+def ebh(log_e_values: Mapping[Any, float] | Sequence[float], *, alpha: float) -> frozenset[Any]:
+    """e-BH over many endpoints (Wang and Ramdas 2022): reject the ``k* = max{k : e_(k) >= m/(alpha k)}``
+    largest.
+
+    The expected share of true nulls among the rejected is at most alpha, however the e-values depend on one
+    another. Feed the current E of each endpoint (``EProcess.log_e``). The running maximum
+    (``EProcess.max_log_e``, the inverse of the anytime p) must not be fed in: it is no e-value, its mean
+    under the null passes 1 and grows with the watch, and nothing bounds the share of false rejections then.
+
+    Args:
+        log_e_values: natural log of the current E by endpoint, or in a sequence; -inf is an E of 0.
+        alpha: bound of the false-discovery rate, in (0, 1).
+
+    Returns:
+        The names of the rejected, or their places in the sequence. Equal values are rejected together.
+
+    Raises:
+        ValueError: alpha out of range, or a value that is not a number.
     """
-    if x > (a + 1) / (a + b + 2):  # converges fast on the other side, where 1 - I is not small
-        return math.log1p(-math.exp(_log_betainc(b, a, 1 - x)))
-    tiny = 1e-300
-    c, d = 1.0, 1 / ((1 - (a + b) * x / (a + 1)) or tiny)
-    fraction = d
-    for m in range(1, 100_000):
-        for numerator in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
-        ):
-            d = 1 / ((1 + numerator * d) or tiny)
-            c = (1 + numerator / c) or tiny
-            fraction *= c * d
-        if abs(c * d - 1) < 1e-15:
-            break
-    return a * math.log(x) + b * math.log1p(-x) - math.log(a) - _log_beta(a, b) + math.log(fraction)
+    if not 0 < alpha < 1:
+        raise ValueError(f"a false-discovery rate of {alpha} is impossible")
+    values: dict[Any, float] = (
+        dict(log_e_values) if isinstance(log_e_values, Mapping) else dict(enumerate(log_e_values))
+    )
+    if any(math.isnan(value) for value in values.values()):
+        raise ValueError("an e-value that is not a number")
+    ranked = sorted(values, key=values.__getitem__, reverse=True)
+    log_least = math.log(len(ranked) or 1) - math.log(alpha)
+    kept = max(
+        (k for k, name in enumerate(ranked, start=1) if values[name] >= log_least - math.log(k)), default=0
+    )
+    return frozenset(ranked[:kept])

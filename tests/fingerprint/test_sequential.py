@@ -3,6 +3,8 @@
 import itertools
 import json
 import math
+from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from sif_offline.fingerprint.sequential import (
     log_evalue_beta,
     verdict_state,
 )
+from sif_offline.fingerprint.tails import binomial
 
 
 @pytest.mark.parametrize(("greens", "reds", "expected"), [(80, 38, 6.1008909), (8, 2, 1.3867993)])
@@ -55,7 +58,61 @@ def test_closed_form_is_the_integral_over_bets() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"successes": -1}, {"failures": -1}, {"gamma": 0.0}, {"gamma": 1.0}, {"a": 0.0}, {"b": -1.0}]
+    ("greens", "reds"),
+    [(0, 0), (10**6, 10**6), (10**6, 0), (0, 10**6), (10**6, 999_000), (500, 10**6), (3, 10**6), (60, 2)],
+)
+@pytest.mark.parametrize("gamma", [1e-9, 0.03, 0.5, 0.6, 0.999, 1 - 1e-9])
+def test_closed_form_at_large_counts_and_extreme_rates(greens: int, reds: int, gamma: float) -> None:
+    """Against the binomial tail, which is summed and not continued: 1 - I_x(S+1, F+1) = P(Bin(S+F+1, x) <=
+    S).
+    """
+    trials = greens + reds + 1
+    tail = binomial(trials, 1 - gamma).log_tail(trials - greens)
+    prior = binomial(1, 1 - gamma).log_tail(1)
+    expected = special.betaln(1 + greens, 1 + reds) + tail - prior
+    expected -= greens * math.log(gamma) + reds * math.log1p(-gamma)
+    ours = log_evalue_beta(successes=greens, failures=reds, gamma=gamma)
+    assert ours == pytest.approx(expected, rel=1e-9, abs=2e-8)
+
+
+def test_closed_form_in_rational_numbers() -> None:
+    """The mixture of q^S (1-q)^F over q in (3/5, 1) is 1/(1 - 3/5) times a finite sum of powers, exactly."""
+    greens, reds, gamma = 9, 7, Fraction(3, 5)
+    mixed = sum(
+        Fraction((-1) ** j * math.comb(reds, j), greens + j + 1) * (1 - gamma ** (greens + j + 1))
+        for j in range(reds + 1)
+    ) / (1 - gamma)
+    expected = math.log(mixed / (gamma**greens * (1 - gamma) ** reds))
+    assert log_evalue_beta(successes=greens, failures=reds, gamma=0.6) == pytest.approx(expected, rel=1e-12)
+
+
+@given(
+    greens=st.integers(0, 10**6),
+    reds=st.integers(0, 10**6),
+    gamma=st.one_of(
+        st.floats(1e-300, 1e-6), st.floats(1e-6, 1 - 1e-6), st.floats(1e-16, 1e-6).map(lambda g: 1 - g)
+    ),
+    a=st.sampled_from([0.5, 1.0, 3.0]),
+    b=st.sampled_from([0.5, 1.0, 3.0]),
+)
+def test_closed_form_is_finite_everywhere(greens: int, reds: int, gamma: float, a: float, b: float) -> None:
+    value = log_evalue_beta(successes=greens, failures=reds, gamma=gamma, a=a, b=b)
+    assert math.isfinite(value)
+    more = log_evalue_beta(successes=greens + 1, failures=reds, gamma=gamma, a=a, b=b)
+    assert more >= value - 1e-8 * (1 + abs(value)), "one green more is never less evidence"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"successes": -1},
+        {"failures": -1},
+        {"gamma": 0.0},
+        {"gamma": 1.0},
+        {"a": 0.0},
+        {"b": -1.0},
+        {"failures": math.inf},
+    ],
 )
 def test_impossible_arguments_are_refused(bad: dict) -> None:
     with pytest.raises(ValueError, match="impossible counts or rate"):
@@ -95,6 +152,104 @@ def test_mean_is_one_under_the_greediest_stop() -> None:
         return max(stopped, math.fsum(p * value((*path, colour)) for p, colour in steps if p > 0))
 
     assert value(()) == pytest.approx(1.0, rel=1e-12)
+
+
+def rational_step(gamma0: Fraction, rate: Fraction, wealth: tuple, green: bool, *, raised: bool) -> tuple:
+    """The wealths after one more colour, by the definition and in rational numbers."""
+    moved = []
+    for place, value in enumerate(wealth):
+        bet = gamma0 + (1 - gamma0) * Fraction(2 * place + 1, 2 * len(wealth))
+        if raised:
+            bet = max(bet, rate)
+        moved.append(value * (bet / rate if green else (1 - bet) / (1 - rate)))
+    return tuple(moved)
+
+
+@pytest.mark.parametrize(("vocab_size", "green_size", "keys"), [(5, 2, 2), (6, 3, 2), (4, 2, 3)])
+def test_mean_is_one_over_several_keys_whoever_stops_and_orders(
+    vocab_size: int, green_size: int, keys: int
+) -> None:
+    """Rational numbers, every state: whoever stops, and even chooses the key to look at next, gains nothing.
+
+    E depends on the counts alone as long as both colours are left in the urn (afterwards it stands still), so
+    a state is (greens, reds) by key; each is compared with EProcess.
+    """
+    gamma, points = Fraction(green_size, vocab_size), 3
+    compared = 0
+
+    def order(greens: int, reds: int) -> tuple[bool, ...]:
+        """Some order of the colours in which the urn runs out of one with the last type only."""
+        return tuple(sorted((True,) * greens + (False,) * reds, reverse=greens < green_size))
+
+    @cache
+    def wealth(state: tuple[tuple[int, int], ...]) -> tuple:
+        values = (Fraction(1),) * points
+        for greens, reds in state:
+            colours = order(greens, reds)
+            for seen in range(len(colours)):
+                rate = Fraction(green_size - sum(colours[:seen]), vocab_size - seen)
+                values = rational_step(gamma, rate, values, colours[seen], raised=False)
+        return values
+
+    @cache
+    def value(state: tuple[tuple[int, int], ...]) -> Fraction:
+        nonlocal compared
+        stopped = sum(wealth(state)) / points
+        process = EProcess(vocab_size=vocab_size, green_size=green_size, grid_points=points)
+        for key, (greens, reds) in enumerate(state):
+            process.update(f"t{key}", list(enumerate(order(greens, reds))))
+        assert math.exp(process.log_e) == pytest.approx(float(stopped), rel=1e-12)
+        compared += 1
+        best = stopped
+        for key, (greens, reds) in enumerate(state):
+            if greens < green_size and reds < vocab_size - green_size:
+                rate = Fraction(green_size - greens, vocab_size - greens - reds)
+                onward = Fraction(0)
+                for probability, drawn in ((rate, (greens + 1, reds)), (1 - rate, (greens, reds + 1))):
+                    onward += probability * value((*state[:key], drawn, *state[key + 1 :]))
+                best = max(best, onward)
+        return best
+
+    assert value(((0, 0),) * keys) == 1
+    assert compared == ((green_size + 1) * (vocab_size - green_size + 1) - 1) ** keys
+
+
+@pytest.mark.parametrize(("vocab_size", "keys", "depth"), [(5, 2, 5), (8, 1, 8)])
+def test_unrelated_model_process_bounds_the_worst_model_stopper_and_order(
+    vocab_size: int, keys: int, depth: int
+) -> None:
+    """Rational numbers, every path: the model picks any rate up to the bound at each type, having seen all.
+
+    The mean is linear in the rate, so that its ends 0 and the bound are enough.
+    """
+    green_size, points, gamma0 = vocab_size // 2, 3, Fraction(vocab_size // 2, vocab_size) + Fraction(1, 10)
+    compared = 0
+
+    def value(path: tuple[tuple[int, bool], ...], wealth: tuple) -> Fraction:
+        nonlocal compared
+        stopped = sum(wealth) / points
+        process = EProcess(vocab_size=vocab_size, green_size=green_size, transfer=0.1, grid_points=points)
+        for place, (key, green) in enumerate(path):
+            process.update(f"t{key}", [(place, green)])
+        assert math.exp(process.log_e) == pytest.approx(float(stopped), rel=1e-12)
+        compared += 1
+        best = stopped
+        for key in range(keys if len(path) < depth else 0):
+            colours = [green for other, green in path if other == key]
+            if len(colours) == vocab_size:
+                continue
+            rate = max(gamma0, Fraction(green_size - sum(colours), vocab_size - len(colours)))
+            if not 0 < rate < 1:
+                continue
+            after = {
+                green: value((*path, (key, green)), rational_step(gamma0, rate, wealth, green, raised=True))
+                for green in (True, False)
+            }
+            best = max(best, after[False], rate * after[True] + (1 - rate) * after[False])
+        return best
+
+    assert value((), (Fraction(1),) * points) == 1
+    assert compared > 200
 
 
 @given(
@@ -180,6 +335,30 @@ def test_the_maximum_is_taken_between_types() -> None:
     peak = EProcess(vocab_size=4096, green_size=2048)
     peak.update("a", [(i, True) for i in range(30)])
     assert process.max_log_e == peak.log_e
+
+
+@given(
+    answers=st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12), min_size=1, max_size=4),
+    transfer=st.sampled_from([None, 0.0, 0.1]),
+)
+def test_an_answer_at_once_is_its_types_one_by_one(answers: list, transfer: float | None) -> None:
+    whole, single = (EProcess(vocab_size=60, green_size=30, transfer=transfer) for _ in range(2))
+    for place, ids in enumerate(answers):
+        types = [(i, i * 7 % 3 > 0) for i in ids]
+        new = whole.update(f"t{place % 2}", types)
+        assert new == sum(single.update(f"t{place % 2}", [pair]) for pair in types)
+    assert single.log_e == pytest.approx(whole.log_e, abs=1e-12)
+    assert single.max_log_e == pytest.approx(whole.max_log_e, abs=1e-12)
+    assert single.state()["seen"] == whole.state()["seen"]
+
+
+def test_more_types_than_the_vocabulary_are_refused_and_change_nothing() -> None:
+    process = EProcess(vocab_size=4, green_size=2)
+    process.update("a", [(0, True)])
+    before = process.state()
+    with pytest.raises(ValueError, match="5 types of one trigger, V is 4"):
+        process.update("a", [(i, False) for i in range(1, 5)])
+    assert process.state() == before
 
 
 def test_exhausted_vocabulary_is_no_evidence() -> None:

@@ -94,8 +94,10 @@ def score_context_ids(
     if len(tokens) and not (tokens.min() >= 0 and tokens.max() < vocab_size):
         raise ValueError(f"token id outside the vocabulary 0 .. {vocab_size - 1}")
     units, key_free = _units(tokens, number, scheme, frozenset(ignore))
+    generator = np.random.RandomState(0)
     green_units = sum(
-        int(in_front(seed, vocab_size, count=greens, values=chosen).sum()) for seed, chosen in units.items()
+        int(in_front(seed, vocab_size, count=greens, values=chosen, generator=generator).sum())
+        for seed, chosen in units.items()
     )
     sizes = [len(chosen) for chosen in units.values()]
     log_p = log_tail_of_sum([hypergeometric(vocab_size, greens, size) for size in sizes], green_units)

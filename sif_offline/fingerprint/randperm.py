@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def _swap_partners(seed: int, size: int, count: int) -> NDArray[np.uint32]:
+def _swap_partners(
+    seed: int, size: int, count: int, generator: np.random.RandomState | None = None
+) -> NDArray[np.uint32]:
     """``j_i = i + word_i % (size - i)`` for the first ``count`` steps, uint32 ``(min(count, size - 1),)``.
 
     torch keeps the low 32 bits of the seed alone, seeds MT19937 with them and swaps ``i`` with ``j_i``, one
@@ -14,7 +16,9 @@ def _swap_partners(seed: int, size: int, count: int) -> NDArray[np.uint32]:
     """
     steps = max(min(count, size - 1), 0)
     # RandomState's stream is frozen for ever, and uint32 over its full range is the raw word
-    words = np.random.RandomState(seed % 2**32).randint(0, 2**32, size=steps, dtype=np.uint32)
+    generator = generator or np.random.RandomState(0)
+    generator.seed(seed % 2**32)
+    words = generator.randint(0, 2**32, size=steps, dtype=np.uint32)
     step = np.arange(steps, dtype=np.uint32)
     return step + words % (np.uint32(size) - step)
 
@@ -35,7 +39,14 @@ def torch_randperm(seed: int, size: int, *, count: int | None = None) -> NDArray
     return np.array(order[:wanted], dtype=np.int64)
 
 
-def in_front(seed: int, size: int, *, count: int, values: Iterable[int]) -> NDArray[np.bool_]:
+def in_front(
+    seed: int,
+    size: int,
+    *,
+    count: int,
+    values: Iterable[int],
+    generator: np.random.RandomState | None = None,
+) -> NDArray[np.bool_]:
     """Which ``values`` are among the first ``count`` entries of ``torch_randperm(seed, size)``.
 
     No permutation is made: each value is followed through the swaps. Before step ``p`` reaches its position
@@ -47,11 +58,12 @@ def in_front(seed: int, size: int, *, count: int, values: Iterable[int]) -> NDAr
         size: length of the permutation.
         count: entries that count as the front.
         values: in 0 .. size - 1.
+        generator: is seeded anew and used; saves making one where many seeds are asked in a row.
 
     Returns:
         bool ``(len(values),)``.
     """
-    partners = _swap_partners(seed, size, count)
+    partners = _swap_partners(seed, size, count, generator)
     steps = len(partners)
     answers = []
     for value in values:

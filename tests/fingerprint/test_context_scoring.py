@@ -167,7 +167,7 @@ def english(tokenizer_json: bytes, paragraphs: tuple[str, ...]) -> list[int]:
 
 @pytest.fixture(scope="module")
 def over_keys(english: list[int]) -> Callable[[str], list[ContextScore]]:
-    keys = np.random.default_rng(11).integers(-(2**63), 2**63 - 1, size=300).tolist()
+    keys = np.random.default_rng(11).integers(-(2**63), 2**63 - 1, size=800).tolist()
     return lambda scheme: [
         score_context_ids(english, key=key, vocab_size=V, gamma=0.25, scheme=scheme) for key in keys
     ]

@@ -1,5 +1,8 @@
-"""One value, one byte string: what is hashed and signed is canonical JSON (RFC 8785)."""
+"""One value, one byte string: what is hashed and signed is canonical JSON (RFC 8785), and base64 has one
+spelling.
+"""
 
+import base64
 import hashlib
 import json
 from typing import Any
@@ -46,6 +49,34 @@ def parse_canonical(data: bytes) -> Any:
     if canonical_json(value) != data:
         raise EvidenceError("not canonical JSON: the bytes differ from the RFC 8785 form of their value")
     return value
+
+
+def decode_base64(text: object, *, name: str, limit: int = 64 * 2**20) -> bytes:
+    """The bytes behind ``text``, base64 (standard or URL-safe, padded) in the one spelling that encodes them.
+
+    The standard library forgives stray bits in the last character, so that a changed file could decode to the
+    same bytes.
+
+    Args:
+        text: as it stood in somebody's JSON; need not be a string.
+        name: what it is called in the error.
+        limit: largest number of bytes.
+
+    Raises:
+        EvidenceError: not a string, too long, or not such base64.
+    """
+    if not isinstance(text, str):
+        raise EvidenceError(f"{name} is missing or not a string")
+    if len(text) > (limit + 2) // 3 * 4:
+        raise EvidenceError(f"{name} is longer than {limit} bytes")
+    try:
+        encoded = text.encode("ascii")
+        decoded = base64.b64decode(encoded.translate(bytes.maketrans(b"-_", b"+/")), validate=True)
+    except ValueError:
+        raise EvidenceError(f"{name} is not base64") from None
+    if encoded not in (base64.b64encode(decoded), base64.urlsafe_b64encode(decoded)):
+        raise EvidenceError(f"{name} is not base64 in its one spelling")
+    return decoded
 
 
 def sha256_hex(data: bytes) -> str:

@@ -1,24 +1,34 @@
 """The signed part of a timestamp token (CMS SignedData, RFC 5652), checked against the certificate inside it.
 
-``rfc3161_client`` verifies through OpenSSL, which leaves three gaps for evidence that strangers read: it checks
-nothing without a trusted root; it ignores the version numbers and the name of the signature algorithm, so that
-those bytes can be changed unseen; and it does not compare the certificate with the hash that the authority
-signed (ESSCertID, RFC 5816), which alone binds the certificate where no root is at hand. This module
-closes them. It believes the certificate; whether anybody should is a question for the chain.
+``rfc3161_client`` verifies through OpenSSL, which leaves three gaps for evidence that strangers read: it
+checks nothing without a trusted root; it ignores the version numbers and the name of the signature algorithm,
+so that those bytes can be changed unseen; and it does not compare the certificate with the hash that the
+authority signed (ESSCertID, RFC 5816), which alone binds the certificate where no root is at hand. This
+module closes them. It believes the certificate; whether anybody should is a question for the chain.
 """
 
 import hashlib
 import hmac
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from sif_offline.fingerprint.evidence.der import (
+    NULL,
+    OCTETS,
+    OID,
+    SEQUENCE,
+    SET,
+    TAG_0,
+    Element,
+    elements,
+    encode,
+    one,
+    parts,
+)
 from sif_offline.fingerprint.evidence.errors import EvidenceError
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
-
-_INTEGER, _OCTETS, _NULL, _OID, _SEQUENCE, _SET = 0x02, 0x04, 0x05, 0x06, 0x30, 0x31
-_TAG_0 = 0xA0
 
 _SIGNED_DATA = bytes.fromhex("2a864886f70d010702")
 _TST_INFO = bytes.fromhex("2a864886f70d0109100104")
@@ -44,14 +54,6 @@ _SIGNATURES: dict[bytes, tuple[str, str | None]] = {
 }
 
 
-class Element(NamedTuple):
-    """One DER element: its tag byte, its content, and all of its bytes."""
-
-    tag: int
-    content: bytes
-    raw: bytes
-
-
 def check_signature(token: bytes, certificate: "Certificate") -> None:
     """Raise ``EvidenceError`` unless ``token`` (DER ContentInfo) is one SignedData over a TSTInfo with one
     signer, whose signature holds under ``certificate`` and covers the hash of exactly that certificate.
@@ -64,25 +66,41 @@ def check_signature(token: bytes, certificate: "Certificate") -> None:
         raise EvidenceError("timestamp: the signed data is malformed") from None
 
 
+def sort_certificates(response: bytes) -> bytes:
+    """A DER TimeStampResp with the certificates in its token in DER order.
+
+    A SET OF is sorted in DER, but widespread authorities (whatever runs on ``openssl ts``) send the chain in
+    the order of the chain, which ``rfc3161_client`` refuses to read. No signature covers that order.
+
+    Raises:
+        ValueError, IndexError: not a TimeStampResp with a token.
+    """
+    _status, token = parts(one(response))
+    _kind, wrapped = parts(token)
+    found = parts(one(wrapped.content))[3]
+    if found.tag != TAG_0:
+        return response  # no certificates
+    ordered = b"".join(sorted(element.raw for element in elements(found.content)))
+    return response.replace(found.content, ordered, 1)
+
+
 def _check(token: bytes, certificate: "Certificate") -> None:
     content, digest_names, signer = _signed_data(token)
-    version, identity, digest_row, signed, algorithm_row, signature, *_unsigned = _parts(signer)
+    version, identity, digest_row, signed, algorithm_row, signature, *_unsigned = parts(signer)
     digest = _DIGESTS.get(_algorithm(digest_row))
     _require(digest is not None and digest in digest_names, "a digest algorithm that is not SHA-2")
     _require(version.raw == b"\x02\x01\x01", "a signer of another version")
     _require(identity.content == _name_and_number(certificate), "a signer other than the certificate inside")
-    _require(signed.tag == _TAG_0 and signature.tag == _OCTETS, "a signer without signed attributes")
+    _require(signed.tag == TAG_0 and signature.tag == OCTETS, "a signer without signed attributes")
     attributes = _attributes(signed)
-    _require(attributes.get(_CONTENT_TYPE) == _encode(_OID, _TST_INFO), "a signature of other content")
+    _require(attributes.get(_CONTENT_TYPE) == encode(OID, _TST_INFO), "a signature of other content")
     found = _hash(str(digest), content)
-    _require(
-        attributes.get(_MESSAGE_DIGEST) == _encode(_OCTETS, found), "content that is not what was signed"
-    )
+    _require(attributes.get(_MESSAGE_DIGEST) == encode(OCTETS, found), "content that is not what was signed")
     _check_certificate_hash(attributes, certificate)
     # what is signed is the DER of the attributes as a SET OF (RFC 5652, section 5.4)
     kind, named = _SIGNATURES.get(_algorithm(algorithm_row), ("", None))
     _require(named in (None, digest), "a signature algorithm of another digest")
-    message = bytes([_SET]) + signed.raw[1:]
+    message = bytes([SET]) + signed.raw[1:]
     _require(
         _verifies(certificate, kind, str(digest), signature.content, message),
         "the signature does not hold under the certificate inside",
@@ -91,30 +109,30 @@ def _check(token: bytes, certificate: "Certificate") -> None:
 
 def _signed_data(token: bytes) -> tuple[bytes, set[str | None], Element]:
     """Encapsulated content, the digest algorithms announced for it, the one signer."""
-    kind, wrapped = _parts(_one(token))
-    _require(kind.raw == _encode(_OID, _SIGNED_DATA) and wrapped.tag == _TAG_0, "not signed data")
-    version, digests, content, *rest = _parts(_one(wrapped.content))
-    _require(version.raw == b"\x02\x01\x03" and digests.tag == _SET, "signed data of another version")
-    kind, wrapped = _parts(content)
-    _require(kind.raw == _encode(_OID, _TST_INFO) and wrapped.tag == _TAG_0, "signed data over no timestamp")
-    octets, signers = _one(wrapped.content), rest[-1]
-    _require(octets.tag == _OCTETS and signers.tag == _SET, "signed data without content or signer")
-    names = {_DIGESTS.get(_algorithm(row)) for row in _elements(digests.content)}
-    return octets.content, names, _one(signers.content)
+    kind, wrapped = parts(one(token))
+    _require(kind.raw == encode(OID, _SIGNED_DATA) and wrapped.tag == TAG_0, "not signed data")
+    version, digests, content, *rest = parts(one(wrapped.content))
+    _require(version.raw == b"\x02\x01\x03" and digests.tag == SET, "signed data of another version")
+    kind, wrapped = parts(content)
+    _require(kind.raw == encode(OID, _TST_INFO) and wrapped.tag == TAG_0, "signed data over no timestamp")
+    octets, signers = one(wrapped.content), rest[-1]
+    _require(octets.tag == OCTETS and signers.tag == SET, "signed data without content or signer")
+    names = {_DIGESTS.get(_algorithm(row)) for row in elements(digests.content)}
+    return octets.content, names, one(signers.content)
 
 
 def _name_and_number(certificate: "Certificate") -> bytes:
     """DER of the issuer and of the serial number, byte for byte as the certificate has them."""
-    _version, number, _algorithm_row, issuer, *_rest = _parts(_one(certificate.tbs_certificate_bytes))
+    _version, number, _algorithm_row, issuer, *_rest = parts(one(certificate.tbs_certificate_bytes))
     return issuer.raw + number.raw
 
 
 def _attributes(signed: Element) -> dict[bytes, bytes]:
     """Object identifier -> DER of the one value; no attribute may come twice (RFC 5652, section 5.3)."""
     found: dict[bytes, bytes] = {}
-    for row in _elements(signed.content):
-        name, values = _parts(row)
-        _require(name.tag == _OID and values.tag == _SET and name.content not in found, "repeated attributes")
+    for row in elements(signed.content):
+        name, values = parts(row)
+        _require(name.tag == OID and values.tag == SET and name.content not in found, "repeated attributes")
         found[name.content] = values.content
     return found
 
@@ -124,13 +142,13 @@ def _check_certificate_hash(attributes: dict[bytes, bytes], certificate: "Certif
     second = _SIGNING_CERTIFICATE_V2 in attributes
     value = attributes.get(_SIGNING_CERTIFICATE_V2 if second else _SIGNING_CERTIFICATE)
     _require(value is not None, "no hash of the signing certificate")
-    first = _parts(_elements(_parts(_one(value or b""))[0].content)[0])
+    first = parts(elements(parts(one(value or b""))[0].content)[0])
     digest: str | None = "sha256" if second else "sha1"
-    if second and first[0].tag == _SEQUENCE:
+    if second and first[0].tag == SEQUENCE:
         digest = _DIGESTS.get(_algorithm(first.pop(0)))
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    _require(digest is not None and first[0].tag == _OCTETS, "an unknown hash of the signing certificate")
+    _require(digest is not None and first[0].tag == OCTETS, "an unknown hash of the signing certificate")
     expected = _hash(str(digest), certificate.public_bytes(Encoding.DER))
     _require(hmac.compare_digest(first[0].content, expected), "a certificate other than the one that signed")
 
@@ -140,13 +158,17 @@ def _verifies(certificate: "Certificate", kind: str, digest: str, signature: byt
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-    function = {"sha256": hashes.SHA256, "sha384": hashes.SHA384, "sha512": hashes.SHA512}[digest]()
+    functions: dict[str, hashes.HashAlgorithm] = {
+        "sha256": hashes.SHA256(),
+        "sha384": hashes.SHA384(),
+        "sha512": hashes.SHA512(),
+    }
     try:
         key = certificate.public_key()
         if kind == "rsa" and isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, message, padding.PKCS1v15(), function)
+            key.verify(signature, message, padding.PKCS1v15(), functions[digest])
         elif kind == "ecdsa" and isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, message, ec.ECDSA(function))
+            key.verify(signature, message, ec.ECDSA(functions[digest]))
         else:
             raise EvidenceError("timestamp: a signature algorithm that is neither RSA (v1.5) nor ECDSA")
     except InvalidSignature:
@@ -163,8 +185,8 @@ def _require(holds: bool, problem: str) -> None:
 
 def _algorithm(row: Element) -> bytes:
     """The object identifier of an AlgorithmIdentifier whose parameters are absent or NULL."""
-    name, *parameters = _parts(row)
-    if name.tag != _OID or [one.raw for one in parameters] not in ([], [bytes([_NULL, 0])]):
+    name, *parameters = parts(row)
+    if name.tag != OID or [p.raw for p in parameters] not in ([], [bytes([NULL, 0])]):
         raise ValueError("not a plain algorithm")
     return name.content
 
@@ -177,36 +199,3 @@ def _hash(digest: str, data: bytes) -> bytes:
         "sha512": hashlib.sha512,
     }
     return bytes(functions[digest](data).digest())
-
-
-def _encode(tag: int, content: bytes) -> bytes:
-    return bytes([tag, len(content)]) + content  # all that is compared here is short
-
-
-def _parts(element: Element) -> list[Element]:
-    if element.tag != _SEQUENCE:
-        raise ValueError("not a sequence")
-    return _elements(element.content)
-
-
-def _one(data: bytes) -> Element:
-    (found,) = _elements(data)
-    return found
-
-
-def _elements(data: bytes) -> list[Element]:
-    """The DER elements that ``data`` is made of, without rest. Raises ValueError or IndexError."""
-    found, at = [], 0
-    while at < len(data):
-        start, length = at, data[at + 1]
-        at += 2
-        if length & 0x80:
-            count = length & 0x7F
-            if not 1 <= count <= 4:
-                raise ValueError("indefinite or absurd length")
-            length, at = int.from_bytes(data[at : at + count], "big"), at + count
-        if at + length > len(data):
-            raise ValueError("short data")
-        found.append(Element(data[start], data[at : at + length], data[start : at + length]))
-        at += length
-    return found

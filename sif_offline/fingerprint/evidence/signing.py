@@ -7,7 +7,6 @@ remains is one line of encoding. The tests hold that either library opens the ot
 """
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from sif_offline.fingerprint.evidence.canonical import decode_base64
 from sif_offline.fingerprint.evidence.errors import EvidenceError
 from sif_offline.fingerprint.private_files import KeyFileError, read_private, write_private
 
@@ -184,18 +184,18 @@ def open_envelope(envelope: Mapping[str, Any], *, key: VerifyingKey, payload_typ
         EvidenceError: no valid signature by ``key``, another payload type, or not an envelope at all.
     """
     if not isinstance(envelope, Mapping):
-        raise EvidenceError("signature envelope: not a JSON object")
+        raise EvidenceError("envelope: not a JSON object")
     found, signatures = envelope.get("payloadType"), envelope.get("signatures")
     if not isinstance(signatures, list) or not 1 <= len(signatures) <= _MAX_SIGNATURES:
-        raise EvidenceError(f"signature envelope: needs 1 to {_MAX_SIGNATURES} signatures")
+        raise EvidenceError(f"envelope: needs 1 to {_MAX_SIGNATURES} signatures")
     if found != payload_type:
-        raise EvidenceError(f"signature envelope: payload type is not {payload_type}")
-    payload = _decode(envelope.get("payload"), limit=MAX_PAYLOAD_BYTES, name="payload")
+        raise EvidenceError(f"envelope: payload type is not {payload_type}")
+    payload = decode_base64(envelope.get("payload"), limit=MAX_PAYLOAD_BYTES, name="envelope: payload")
     message = pre_authentication_encoding(payload_type, payload)
     for row in signatures:
         if not isinstance(row, Mapping):
-            raise EvidenceError("signature envelope: a signature is not a JSON object")
-        if key.verifies(_decode(row.get("sig"), limit=1024, name="sig"), message):
+            raise EvidenceError("envelope: a signature is not a JSON object")
+        if key.verifies(decode_base64(row.get("sig"), limit=1024, name="envelope: sig"), message):
             return payload
     raise EvidenceError(f"signature is not by key {key.fingerprint} over this content")
 
@@ -204,18 +204,3 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     """What a DSSE v1 signature covers: ``"DSSEv1" SP len(type) SP type SP len(payload) SP payload``."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-
-
-def _decode(text: object, *, limit: int, name: str) -> bytes:
-    """Base64, standard or URL-safe (DSSE accepts both), in the one spelling that encodes these bytes."""
-    if not isinstance(text, str) or len(text) > (limit + 2) // 3 * 4:
-        raise EvidenceError(f"signature envelope: {name} is missing, not a string, or too long")
-    try:
-        encoded = text.encode("ascii")
-        standard = encoded.translate(bytes.maketrans(b"-_", b"+/"))
-        decoded = base64.b64decode(standard, validate=True)
-    except (ValueError, binascii.Error):
-        decoded = None
-    if decoded is None or encoded not in (base64.b64encode(decoded), base64.urlsafe_b64encode(decoded)):
-        raise EvidenceError(f"signature envelope: {name} is not base64")
-    return decoded

@@ -9,10 +9,12 @@ import hashlib
 import hmac
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from sif_offline.fingerprint.evidence.cms import check_signature, sort_certificates
 from sif_offline.fingerprint.evidence.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def request_timestamp(data: bytes, *, url: str, timeout_s: float = 30) -> bytes:
 
     Args:
         data: at least one byte; only its sha256 is sent.
+        url: of the authority; a user and password in it are used, and left out of messages.
         timeout_s: for the whole exchange, in seconds.
 
     Returns:
@@ -87,6 +90,8 @@ def check_timestamp(token: bytes, *, data: bytes, roots: Sequence[bytes] = ()) -
     as of that time.
 
     Args:
+        token: as :func:`request_timestamp` returned it.
+        data: what it is said to be of.
         roots: trusted CA certificates, PEM, one or more in each.
 
     Raises:
@@ -100,8 +105,6 @@ def check_timestamp(token: bytes, *, data: bytes, roots: Sequence[bytes] = ()) -
     if not hmac.compare_digest(info.message_imprint.message, imprint(data).digest()):
         raise EvidenceError("timestamp: it is of other data")
     certificate = _signing_certificate(response, at=info.gen_time)
-    from sif_offline.fingerprint.evidence.cms import check_signature
-
     check_signature(response.time_stamp_token(), certificate)
     if roots:
         _check_chain(response, data=data, roots=roots)
@@ -150,6 +153,8 @@ def _parse(token: bytes) -> Any:
 
     if len(token) > MAX_TOKEN_BYTES:
         raise EvidenceError("timestamp: too long")
+    with suppress(ValueError, IndexError):  # a refusal has no token; the rest is refused a line below
+        token = sort_certificates(token)
     try:
         response = decode_timestamp_response(token)
         exact = response.as_bytes() == token
@@ -175,6 +180,7 @@ def _printable(text: str) -> str:
 def _signing_certificate(response: Any, *, at: datetime) -> "Certificate":
     """The certificate in the token that the signer names."""
     from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     try:
         (signer,) = response.signed_data.signer_infos
@@ -183,7 +189,7 @@ def _signing_certificate(response: Any, *, at: datetime) -> "Certificate":
             one for one in found if one.issuer == signer.issuer and one.serial_number == signer.serial_number
         ]
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
-        only = list(usage.value) == [x509.ExtendedKeyUsageOID.TIME_STAMPING]
+        only = list(usage.value) == [ExtendedKeyUsageOID.TIME_STAMPING]
     except Exception:  # x509 raises a dozen kinds over hostile bytes, without a common parent
         raise EvidenceError("timestamp: no usable signing certificate inside") from None
     if not usage.critical or not only:  # RFC 3161, section 2.3

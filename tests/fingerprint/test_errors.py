@@ -4,6 +4,7 @@ import pytest
 
 from sif_offline.fingerprint.calibration import CalibrationError
 from sif_offline.fingerprint.errors import SifError, one_line_errors
+from sif_offline.fingerprint.evidence.errors import EvidenceError
 from sif_offline.fingerprint.greenlist import GreenListError
 from sif_offline.fingerprint.images import ImageError
 from sif_offline.fingerprint.keys import KeyFileError, WrongKeyError
@@ -11,7 +12,17 @@ from sif_offline.fingerprint.pack import PackError
 
 
 @pytest.mark.parametrize(
-    "kind", [SifError, ImageError, KeyFileError, WrongKeyError, GreenListError, CalibrationError, PackError]
+    "kind",
+    [
+        SifError,
+        ImageError,
+        KeyFileError,
+        WrongKeyError,
+        GreenListError,
+        CalibrationError,
+        PackError,
+        EvidenceError,
+    ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(
     kind: type[SifError], capsys: pytest.CaptureFixture[str]

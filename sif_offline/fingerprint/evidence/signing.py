@@ -44,35 +44,32 @@ class VerifyingKey:
 
     @classmethod
     def from_pem(cls, pem: str) -> "VerifyingKey":
-        """The key in a ``-----BEGIN PUBLIC KEY-----`` block.
+        """The key in a ``-----BEGIN PUBLIC KEY-----`` block, exactly as :attr:`pem` spells it: a block that
+        stands in evidence leaves no room for unseen changes.
 
         Raises:
             EvidenceError: anything but an Ed25519 public key.
         """
-        try:
-            if len(pem) > _MAX_PEM_BYTES:
-                raise ValueError("too long")
-            key = load_pem_public_key(pem.encode("ascii"))
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            key = None
-        if not isinstance(key, Ed25519PublicKey):
+        key = _load_public(pem.encode("utf-8", "replace"))
+        if key is None or cls(key).pem != pem:
             raise EvidenceError("not an Ed25519 public key in PEM")
         return cls(key)
 
     @classmethod
     def read(cls, path: str | Path) -> "VerifyingKey":
-        """The key in a file such as ``sif evidence keygen`` writes.
+        """The key in a file such as ``sif evidence keygen`` or ``openssl pkey -pubout`` writes.
 
         Raises:
             KeyFileError: missing, or not an Ed25519 public key in PEM.
         """
         try:
             with Path(path).open("rb") as file:
-                return cls.from_pem(file.read(_MAX_PEM_BYTES + 1).decode("ascii"))
+                key = _load_public(file.read(_MAX_PEM_BYTES + 1))
         except OSError as error:
             raise KeyFileError(f"{path}: {error.strerror or error}") from None
-        except (EvidenceError, UnicodeDecodeError):
-            raise KeyFileError(f"{path}: not an Ed25519 public key in PEM") from None
+        if key is None:
+            raise KeyFileError(f"{path}: not an Ed25519 public key in PEM")
+        return cls(key)
 
     @property
     def pem(self) -> str:
@@ -204,3 +201,11 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     """What a DSSE v1 signature covers: ``"DSSEv1" SP len(type) SP type SP len(payload) SP payload``."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def _load_public(pem: bytes) -> Ed25519PublicKey | None:
+    try:
+        key = load_pem_public_key(pem) if len(pem) <= _MAX_PEM_BYTES else None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    return key if isinstance(key, Ed25519PublicKey) else None

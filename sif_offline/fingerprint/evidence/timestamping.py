@@ -36,7 +36,7 @@ class Timestamp:
     """What a timestamp authority signed.
 
     Attributes:
-        time: when, UTC.
+        time: when, UTC; fractions of a second are cut off.
         authority: subject of the signing certificate (RFC 4514), control characters replaced by "?", cut
             after 200 characters.
         serial: the authority's number for this timestamp.
@@ -58,7 +58,7 @@ def request_timestamp(data: bytes, *, url: str, timeout_s: float = 30) -> bytes:
     The answer is checked before it is returned: status, nonce, imprint and signature, not the chain.
 
     Args:
-        data: at least one byte; only its sha256 is sent.
+        data: any bytes; only their sha256 is sent.
         url: of the authority; a user and password in it are used, and left out of messages.
         timeout_s: for the whole exchange, in seconds.
 
@@ -129,12 +129,13 @@ def _post(url: str, query: bytes, *, timeout_s: float) -> tuple[bytes, str]:
     if address.scheme not in ("http", "https") or not address.host:
         raise EvidenceError(f"{name}: not an http or https URL")
     headers = {"Content-Type": "application/timestamp-query", "Accept": "application/timestamp-reply"}
+    headers["Accept-Encoding"] = "identity"  # a compressed answer could unpack to anything
     deadline, body = time.monotonic() + timeout_s, bytearray()
     try:
         with httpx.stream("POST", address, content=query, headers=headers, timeout=timeout_s) as answer:
             if answer.status_code != 200:
                 raise EvidenceError(f"{name}: the timestamp authority answered HTTP {answer.status_code}")
-            for piece in answer.iter_bytes():
+            for piece in answer.iter_raw():
                 body += piece
                 if len(body) > MAX_TOKEN_BYTES:
                     raise EvidenceError(f"{name}: answered more than {MAX_TOKEN_BYTES} bytes")

@@ -128,6 +128,14 @@ class TestKeyFiles:
         with pytest.raises(KeyFileError, match=r"b\.pem: No such file"):
             VerifyingKey.read(tmp_path / "b.pem")
 
+    def test_a_public_key_in_evidence_has_one_spelling(self, key: SigningKey, tmp_path: Path) -> None:
+        pem = key.public.pem
+        for changed in (pem + "\n", "text\n" + pem, pem.replace("\n", "\r\n"), pem[:-1]):
+            with pytest.raises(EvidenceError, match="not an Ed25519 public key"):
+                VerifyingKey.from_pem(changed)
+            (tmp_path / "signer.pub.pem").write_bytes(changed.encode())
+            assert VerifyingKey.read(tmp_path / "signer.pub.pem") == key.public  # somebody's editor
+
     def test_a_public_key_of_another_kind(self) -> None:
         other = ec.generate_private_key(ec.SECP256R1()).public_key()
         pem = other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

@@ -23,11 +23,16 @@ EXIT_CODE = 2
 """Exit status of a command that stopped at a ``SifError``."""
 
 
+def printable(text: str) -> str:
+    """``text`` with control and formatting characters as escapes: a foreign name steers no terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 class SifError(Exception):
     """Something the user can put right; ``str(error)`` is always one line."""
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())
+        return printable(" ".join(super().__str__().split()))
 
 
 @contextmanager

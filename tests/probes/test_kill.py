@@ -15,10 +15,12 @@ from sqlalchemy import select
 
 from probes import standing
 from probes.store import open_store
+from probes.store.chain import read_chain
 from probes.store.reading import evidence_types
 from probes.store.tables import AnswerRow, AskRow, RoundRow, ScoreRow
 from probes.testing.endpoint import ScriptedEndpoint
 from probes.testing.tiny_pack import build_tiny_pack
+from sif_offline.fingerprint.evidence.transcript import chain_faults
 
 KILLS = 10
 # the same round as `sif-probes once` runs, without the seconds that importing litellm takes
@@ -74,6 +76,7 @@ def test_killed_rounds_lose_nothing_and_send_nothing_twice(tmp_path: Path, write
             answers = list(session.scalars(select(AnswerRow)))
             scores = list(session.scalars(select(ScoreRow)))
             rounds = list(session.scalars(select(RoundRow).order_by(RoundRow.id)))
+        links = read_chain(store.reading(), "suspect", pack_id="tiny")
         evidence = standing.evidence(tiny.pack, evidence_types(store, "suspect", pack_id="tiny"), alpha=1e-6)
     by_state = Counter(ask.state for ask in asks)
     assert set(by_state) <= {"answered", "in_doubt"}
@@ -86,3 +89,6 @@ def test_killed_rounds_lose_nothing_and_send_nothing_twice(tmp_path: Path, write
     assert [row.state for row in rounds[:-1]] == ["partial"] * KILLS
     assert rounds[-1].log_e == evidence.log_e
     assert evidence.verdict == "confirmed"
+    assert chain_faults(links) == []
+    assert [link.record.outcome for link in links].count("answer") == len(answers)
+    assert len(links) == len(asks)

@@ -2,9 +2,14 @@
 
 import typer
 
-from sif_offline.cli.evidence import keygen
+from sif_offline.cli.evidence import bundle, commit, keygen, replay, verify
 
 app = typer.Typer(
     no_args_is_help=True, help="Evidence that holds before a stranger: commitments, signatures, bundles."
 )
 app.command("keygen")(keygen.keygen)
+app.command("commit")(commit.commit_pack)
+app.command("bundle")(bundle.bundle)
+app.command("kit")(bundle.kit)
+app.command("verify")(verify.verify)
+app.command("replay")(replay.replay)

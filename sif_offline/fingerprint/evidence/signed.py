@@ -65,8 +65,16 @@ class Signed(FrozenRow):
 
     @property
     def signer(self) -> VerifyingKey:
-        """The key that the file names as its signer's. Raises EvidenceError where it is none."""
-        return VerifyingKey.from_pem(self.public_key)
+        """The key that the file names as its signer's. Raises EvidenceError where it is none.
+
+        One key has one spelling here, and the envelope's own hint must name it: no byte is left to chance.
+        """
+        key = VerifyingKey.from_pem(self.public_key)
+        signatures = self.envelope.get("signatures")
+        hints = [row.get("keyid") for row in signatures] if isinstance(signatures, list) else []
+        if key.pem != self.public_key or hints != [key.fingerprint]:
+            raise EvidenceError("signature: the envelope and the public key beside it do not belong together")
+        return key
 
     @property
     def stamped(self) -> bytes:

@@ -270,6 +270,8 @@ class _Check:
 
     def _bundle_signature(self) -> "_Outcome":
         signed = self._bundle.statement
+        if signed.to_json() != self._bundle.files.read(files.STATEMENT):
+            raise EvidenceError(f"{files.STATEMENT}: not in the one form it is written in")
         signed.statement(EVIDENCE_TYPE)
         wanted = self._trust.bundler or self._trust.owner or self._bundle.commitment.signer
         faults = []

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Literal, NamedTuple
 
 from PIL import ImageFont
@@ -95,12 +95,13 @@ def place(
     """
     line, x = 0, 0.0
     for blank, group in groupby(pieces, key=lambda piece: piece.kind in ("space", "newline")):
-        word = [(piece, measure(piece)) for piece in group]
-        total = sum(length for _, length in word)
+        whole = [(piece, measure(piece)) for piece in group]
+        word: Iterable[tuple[Piece, float]] = whole
+        total = sum(length for _, length in whole)
         if not blank and x + total > width:
             line, x = (line + 1, 0.0) if x > 0 else (line, x)
             if total > width:
-                word = [part for piece, length in word for part in _characters(piece, length, measure)]
+                word = chain.from_iterable(_characters(*measured, measure) for measured in whole)
         for piece, length in word:
             if not blank and x + length > width and x > 0:
                 line, x = line + 1, 0.0

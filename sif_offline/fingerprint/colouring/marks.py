@@ -145,17 +145,21 @@ def _boxed(shown: list[Segment]) -> tuple[str, list[Segment], str]:
 def _shown(piece: str, run: int) -> tuple[list[Segment], int]:
     """``run`` combining marks stand before ``piece``; also returns how many stand at its end."""
     segments: list[Segment] = []
+    plain: list[str] = []
     for char in piece:
         category = unicodedata.category(char)
         run = run + 1 if category in _COMBINING else 0
         noncharacter = ord(char) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(char) <= 0xFDEF
         hidden = category in _STEERING and char not in _SIGNS
-        if hidden or noncharacter or run > MAX_MARKS:
-            segments.append(Segment(code(char), "code"))
-        elif segments and segments[-1].kind == "text":
-            segments[-1] = Segment(segments[-1].text + char, "text")
-        else:
-            segments.append(Segment(char, "text"))
+        if not (hidden or noncharacter or run > MAX_MARKS):
+            plain.append(char)
+            continue
+        if plain:
+            segments.append(Segment("".join(plain), "text"))
+            plain = []
+        segments.append(Segment(code(char), "code"))
+    if plain:
+        segments.append(Segment("".join(plain), "text"))
     return segments, run
 
 

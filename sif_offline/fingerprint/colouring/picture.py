@@ -1,7 +1,7 @@
 """A coloured answer as a PNG, for a slide or a letter."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -86,9 +86,10 @@ class _Sheet:
         image.save(buffer, "PNG")
         return buffer.getvalue()
 
-    def _pieces(self, shown: Sequence[Mark]) -> list[Piece]:
+    def _pieces(self, shown: Sequence[Mark]) -> Iterator[Piece]:
         known = drawable(self._upright)
-        return [piece for index, mark in enumerate(shown) for piece in cut(index, mark, known)]
+        for index, mark in enumerate(shown):
+            yield from cut(index, mark, known)
 
     def _measure(self, piece: Piece) -> float:
         return self._font(piece.style).getlength(piece.text) / self._scale

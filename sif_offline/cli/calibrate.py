@@ -1,19 +1,31 @@
 """``sif calibrate``: what unrelated models answer to a pack's triggers."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from sif_offline.cli.secrets import pack_keys
-from sif_offline.fingerprint.calibration import CalibrationError
+from sif_offline.fingerprint.calibration import CalibrationError, check_claims
 from sif_offline.fingerprint.calibration import calibrate as calibrate_scores
 from sif_offline.fingerprint.pack import read_pack, update_pack
 
 if TYPE_CHECKING:
-    from sif_offline.fingerprint.calibration import Calibration
+    from sif_offline.fingerprint.calibration import Calibration, HeldOut
     from sif_offline.fingerprint.response import ResponseScore
     from sif_offline.fingerprint.scoring import PackScorer
+
+
+class NullRun(NamedTuple):
+    """What the null models answered.
+
+    Attributes:
+        answers: model -> trigger id -> score.
+        weights_sha256: model -> hex digest of its weights.
+    """
+
+    answers: "dict[str, dict[str, ResponseScore]]"
+    weights_sha256: dict[str, str]
 
 
 def calibrate(
@@ -21,23 +33,31 @@ def calibrate(
     null: Annotated[list[str], typer.Option(help="An unrelated model, FAMILY:MODEL; give several.")],
     key_file: Annotated[Path | None, typer.Option(help="Master key file of the pack.")] = None,
     trigger_keys: Annotated[Path | None, typer.Option(help="File of the pack's trigger keys.")] = None,
+    alpha: Annotated[float, typer.Option(help="Level of each trigger's own exact test.")] = 0.05,
+    level: Annotated[float, typer.Option(help="One-sided confidence of the transfer bound.")] = 0.95,
+    claim_fmr: Annotated[
+        float | None,
+        typer.Option(help="False-match rate to claim of tau; refused below 1/(null models + 1)."),
+    ] = None,
     device: Annotated[str, typer.Option(help="A torch device.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Run unrelated models on the triggers; write calibration rows and the transfer bound into the pack."""
     from sif_offline.fingerprint.scoring import PackScorer
 
+    check_claims(models=len(null), alpha=alpha, level=level, claim_fmr=claim_fmr)
     content = read_pack(pack)
     scorer = PackScorer(content, pack_keys(content, key_file=key_file, trigger_keys=trigger_keys))
-    calibration = calibrate_scores(answers_of_nulls(null, scorer, device=device))
+    run = run_nulls(null, scorer, device=device)
+    calibration = calibrate_scores(
+        run.answers, alpha=alpha, level=level, null_weights=run.weights_sha256, claim_fmr=claim_fmr
+    )
     update_pack(pack, calibration=calibration)
     typer.echo(calibration.model_dump_json() if as_json else _table(calibration))
 
 
-def answers_of_nulls(
-    nulls: list[str], scorer: "PackScorer", *, device: str
-) -> "dict[str, dict[str, ResponseScore]]":
-    """Load each null model in turn and score its answers: model -> trigger id -> score.
+def run_nulls(nulls: list[str], scorer: "PackScorer", *, device: str) -> NullRun:
+    """Load each null model in turn and score its answers.
 
     Raises:
         CalibrationError: a model named twice, or two names of the same weights.
@@ -57,12 +77,40 @@ def answers_of_nulls(
         seen[adapter.weights_sha256] = name
         with counting(name) as report:
             answers[name] = null_scores(adapter, scorer, on_progress=report)
-    return answers
+    return NullRun(answers, {name: digest for digest, name in seen.items()})
+
+
+def answers_of_nulls(
+    nulls: list[str], scorer: "PackScorer", *, device: str
+) -> "dict[str, dict[str, ResponseScore]]":
+    """The answers alone of :func:`run_nulls`: model -> trigger id -> score."""
+    return run_nulls(nulls, scorer, device=device).answers
 
 
 def _table(calibration: "Calibration") -> str:
-    lines = [f"{'trigger':<10}{'mu':>7}{'sigma':>7}{'tau':>7}  green share of unrelated models' types"]
-    lines += [f"{row.trigger_id:<10}{row.mu:7.3f}{row.sigma:7.3f}{row.tau:7.3f}" for row in calibration.rows]
+    lines = [
+        f"{'trigger':<10}{'mu':>7}{'sigma':>7}{'pooled':>7}{'tau':>7}  green share of unrelated models' types"
+    ]
+    lines += [
+        f"{row.trigger_id:<10}{row.mu:7.3f}{row.sigma:7.3f}{row.sigma_pooled or row.sigma:7.3f}{row.tau:7.3f}"
+        for row in calibration.rows
+    ]
+    if calibration.dispersion is not None:
+        lines.append(
+            f"pooled: spread over all triggers {calibration.dispersion:.2f} times that of independent text "
+            f"({calibration.dispersion_degrees} degrees of freedom), at least 1"
+        )
     excesses = ", ".join(f"{name} {value:+.3f}" for name, value in calibration.transfer.by_model.items())
-    lines += [calibration.statement, calibration.transfer.statement, f"excess by model: {excesses}"]
-    return "\n".join(lines)
+    lines += [calibration.transfer.statement, f"excess by model: {excesses}"]
+    lines += [_held_out(row) for row in calibration.held_out]
+    return "\n".join([*lines, calibration.statement])
+
+
+def _held_out(row: "HeldOut") -> str:
+    others = f"{row.n_others} other{'s' if row.n_others > 1 else ''}"
+    judged = (
+        "which no rate below 1 bounds"
+        if row.pvalue is None or row.bound is None
+        else f'p {row.pvalue:.2g} against "unrelated model" with their bound {row.bound:.3f}'
+    )
+    return f"held out {row.model}: tops the {others} on {row.exceeded} of {row.triggers} triggers, {judged}"

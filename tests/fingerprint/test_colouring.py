@@ -289,19 +289,19 @@ def test_pictures_are_green_and_red_where_the_answer_is(
 def test_the_same_answer_gives_the_same_bytes_and_scale_is_a_factor(scorer: PackScorer) -> None:
     tokens = scorer.types("t00", HARMLESS["english"])
     assert colour_png(tokens) == colour_png(tokens)
-    small, large = pixels(colour_png(tokens, width=500)), pixels(colour_png(tokens, width=500, scale=2))
+    small, large = pixels(colour_png(tokens, width=640)), pixels(colour_png(tokens, width=640, scale=2))
     assert large.shape[1] == 2 * small.shape[1]
     assert large.shape[0] == pytest.approx(2 * small.shape[0], abs=60)
 
 
 def test_a_long_answer_is_cut_and_the_cut_is_noted(scorer: PackScorer) -> None:
-    long = pixels(colour_png(scorer.types("t00", HOSTILE["long"]), width=400))
+    long = pixels(colour_png(scorer.types("t00", HOSTILE["long"]), width=600))
     assert picture.MAX_HEIGHT - 60 < len(long) <= picture.MAX_HEIGHT
     note = (long == ImageColor.getrgb(LIGHT.red_line)).all(axis=2)[-60:]
     assert note[:, 20:300].sum() > 200, "bold words at the foot"
-    assert len(pixels(colour_png(scorer.types("t00", HARMLESS["english"]), width=400))) < 400
+    assert len(pixels(colour_png(scorer.types("t00", HARMLESS["english"]), width=600))) < 400
     longer = [ScoredToken(1, True, "x" * 200_000), *[ScoredToken(2, False, " y")] * 20_000]
-    assert len(pixels(colour_png(longer, width=400))) <= picture.MAX_HEIGHT
+    assert len(pixels(colour_png(longer, width=600))) <= picture.MAX_HEIGHT
 
 
 def test_what_the_font_lacks_is_drawn_as_its_code() -> None:
@@ -318,7 +318,7 @@ def test_without_matplotlib_pillow_s_own_font_serves(
     assert area(png, LIGHT.green) > area(colour_png([]), LIGHT.green)
 
 
-@pytest.mark.parametrize(("width", "scale"), [(100, 1), (9000, 1), (900, 0.1), (900, 9)])
+@pytest.mark.parametrize(("width", "scale"), [(599, 1), (9000, 1), (900, 0.1), (900, 9)])
 def test_impossible_sizes_are_bugs(width: int, scale: float) -> None:
     with pytest.raises(ValueError, match="out of range"):
         colour_png([], width=width, scale=scale)

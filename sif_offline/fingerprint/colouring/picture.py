@@ -39,7 +39,7 @@ def colour_png(tokens: Sequence[ScoredToken], *, width: int = 900, scale: float 
 
     Args:
         tokens: of one answer, or of repeats put together by ``join_answers``.
-        width: in pixels at scale 1, 320 .. 4000.
+        width: in pixels at scale 1, 600 .. 4000.
         scale: factor on everything, .5 .. 4.
 
     Returns:
@@ -48,8 +48,8 @@ def colour_png(tokens: Sequence[ScoredToken], *, width: int = 900, scale: float 
     Raises:
         ValueError: a width or scale outside its range.
     """
-    if not (320 <= width <= 4000 and 0.5 <= scale <= 4):
-        raise ValueError(f"width {width} (320 .. 4000) or scale {scale} (.5 .. 4) out of range")
+    if not (600 <= width <= 4000 and 0.5 <= scale <= 4):
+        raise ValueError(f"width {width} (600 .. 4000) or scale {scale} (.5 .. 4) out of range")
     return _Sheet(width, scale).draw(tokens)
 
 
@@ -80,7 +80,7 @@ class _Sheet:
         pen.line(ends, fill=LIGHT.muted, width=self._px(1))
         self._tokens(pen, body, top=top)
         if drawn < len(shown):
-            note = f"cut here: {drawn} of {len(shown)} tokens are drawn, all are counted"
+            note = f"cut here: {drawn} of {len(shown)} tokens drawn, all counted"
             pen.text(self._at(bottom, 0), note, fill=LIGHT.red_line, font=self._bold)
         buffer = io.BytesIO()
         image.save(buffer, "PNG")

@@ -2,7 +2,7 @@
 
 import typer
 
-from sif_offline.cli.evidence import bundle, commit, keygen, replay, verify
+from sif_offline.cli.evidence import bundle, commit, keygen, replay, report, verify
 
 app = typer.Typer(
     no_args_is_help=True, help="Evidence that holds before a stranger: commitments, signatures, bundles."
@@ -13,3 +13,4 @@ app.command("bundle")(bundle.bundle)
 app.command("kit")(bundle.kit)
 app.command("verify")(verify.verify)
 app.command("replay")(replay.replay)
+app.command("report")(report.report)

@@ -131,16 +131,17 @@ def kgw_key_free(windows: NDArray[np.int64], seeds: Sequence[int], scheme: str) 
         seeds: what :func:`kgw_seeds` made of them under some key.
         scheme: one of :data:`KGW_SCHEMES`.
     """
+    free = np.zeros(len(windows), dtype=np.bool_)
     if scheme == "kgw-simple-1":
-        return windows[:, -1] == 0
-    if scheme == "kgw-minhash":
+        free = windows[:, -1] == 0
+    elif scheme == "kgw-minhash":
         of_zero = int(hash_table()[0]) + 1
-        return (windows == 0).any(axis=1) & (np.array(seeds) == of_zero)
-    if scheme == "kgw-anchored-minhash":
+        free = (windows == 0).any(axis=1) & (np.array(seeds) == of_zero)
+    elif scheme == "kgw-anchored-minhash":
         hashed = hashint(windows)
         lost = (hashed * hashed[:, -1:] % 2**32 == 0).any(axis=1)
-        return lost & np.isin(seeds, (0, 2**32 - 1))
-    return np.zeros(len(windows), dtype=np.bool_)
+        free = lost & np.isin(seeds, (0, 2**32 - 1))
+    return free
 
 
 def kgw_mask(

@@ -16,7 +16,7 @@ from pydantic import ValidationError as _ValidationError
 
 from sif_offline.fingerprint import pack_files
 from sif_offline.fingerprint.calibration import Calibration
-from sif_offline.fingerprint.greenlist import GreenListError, green_size
+from sif_offline.fingerprint.greenlist import GreenListError, context_width, green_size
 from sif_offline.fingerprint.pack_files import PackError, PackFiles
 from sif_offline.fingerprint.schema import FrozenRow
 
@@ -139,6 +139,10 @@ class FingerprintPack(FrozenRow):
                 raise ValueError(f"a {what} occurs twice")
         try:
             green_size(self.vocab_size, self.gamma, self.scheme)
+            if context_width(self.scheme):
+                raise GreenListError(
+                    f"scheme {self.scheme} colours a token by the ones before it; a pack needs one list a key"
+                )
         except GreenListError as error:
             raise ValueError(str(error)) from None
         return self

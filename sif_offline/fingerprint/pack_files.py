@@ -112,7 +112,12 @@ class PackFiles:
         try:
             return zipfile.ZipFile(self.path)
         except FileNotFoundError:
-            raise PackError(f"{self.path}: no such pack") from None
+            # a crash between the two renames of an update
+            retired = next(self.path.parent.glob(f".{self.path.name}.old-*/pack"), None)
+            hint = (
+                f"; an update was cut short and the old pack is in {retired}: move it back" if retired else ""
+            )
+            raise PackError(f"{self.path}: no such pack{hint}") from None
         except (OSError, zipfile.BadZipFile) as error:
             raise PackError(f"{self.path}: neither a pack directory nor a zip of one ({error})") from None
 

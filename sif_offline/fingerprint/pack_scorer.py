@@ -91,9 +91,10 @@ class TextScorer:
         mask = self._mask(trigger_id)
         stripped = text.strip()
         encoding = self._tokenizer.encode(stripped, add_special_tokens=False)
+        ids, offsets = encoding.ids, encoding.offsets  # each access copies the whole list
         tokens, covered = [], 0
-        for index, (token_id, (_, end)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True)):
-            if index == len(encoding.ids) - 1:
+        for index, (token_id, (_, end)) in enumerate(zip(ids, offsets, strict=True)):
+            if index == len(ids) - 1:
                 end = len(stripped)
             green = None if token_id in self._special else bool(mask[token_id])
             tokens.append(ScoredToken(token_id, green, stripped[covered:end]))

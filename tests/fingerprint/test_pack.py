@@ -160,6 +160,7 @@ def edit(pack_dir: Path, **changes: object) -> None:
         ({"vocab_size": 1}, "vocab_size"),
         ({"gamma": 1.5}, "gamma"),
         ({"scheme": "unigram-philox-v9"}, "unknown green-list scheme"),
+        ({"scheme": "kgw-simple-1"}, "needs one list a key"),
         ({"triggers": []}, "triggers"),
         ({"created": "2026-01-02T03:04:05"}, "created"),
         ({"tokenizer_sha256": "0" * 63}, "tokenizer_sha256"),
@@ -340,3 +341,35 @@ def test_reading_without_verifying_still_checks_what_is_used(pack_dir: Path) -> 
 def test_a_copied_pack_is_the_same_pack(tmp_path: Path, pack_dir: Path) -> None:
     shutil.copytree(pack_dir, tmp_path / "copy")
     assert read_pack(tmp_path / "copy") == read_pack(pack_dir)
+
+
+def test_an_update_killed_between_its_renames_says_where_the_pack_is(
+    pack_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.replace
+
+    def killed(source: object, target: object) -> None:
+        real(source, target)
+        if "old-" in str(target):
+            raise SystemExit("kill -9")  # no handler of ours runs
+
+    pack, before = read_pack(pack_dir), snapshot(pack_dir)
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(SystemExit):
+        update_pack(pack_dir, calibration=calibration_of(pack))
+    monkeypatch.undo()
+    with pytest.raises(PackError, match="an update was cut short and the old pack is in") as caught:
+        read_pack(pack_dir)
+    retired = Path(str(caught.value).partition("old pack is in ")[2].partition(":")[0])
+    retired.rename(pack_dir)
+    assert snapshot(pack_dir) == before
+
+
+def test_a_committed_pack_is_neither_calibrated_nor_committed_again(pack_dir: Path) -> None:
+    pack = attach_commitment(pack_dir, b"{}")
+    assert pack.commitment_json() == b"{}"
+    with pytest.raises(PackError, match="is committed"):
+        update_pack(pack_dir, calibration=calibration_of(pack))
+    with pytest.raises(PackError, match="second chance"):
+        attach_commitment(pack_dir, b"{}")
+    assert read_pack(pack_dir).commitment_json() == b"{}"

@@ -14,7 +14,14 @@ from pydantic import ValidationError
 from sif_offline.fingerprint import pack_files
 from sif_offline.fingerprint.calibration import calibrate
 from sif_offline.fingerprint.keys import DEMO_SECRET
-from sif_offline.fingerprint.pack import FingerprintPack, PackError, read_pack, update_pack, write_pack
+from sif_offline.fingerprint.pack import (
+    FingerprintPack,
+    PackError,
+    attach_commitment,
+    read_pack,
+    update_pack,
+    write_pack,
+)
 from sif_offline.fingerprint.scoring import ResponseScore
 
 Parts = tuple[FingerprintPack, dict[str, bytes]]

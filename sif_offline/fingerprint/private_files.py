@@ -37,20 +37,11 @@ def write_private(path: Path, text: str) -> None:
         KeyFileError: the file exists (it is never overwritten) or cannot be written.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        _write_new(path, text)
     except FileExistsError:
         raise KeyFileError(f"{path}: exists already; a key file is never overwritten") from None
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror or error}") from None
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            os.fchmod(file.fileno(), 0o600)  # whatever the umask left
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, ValueError) as error:
-        path.unlink(missing_ok=True)
-        raise KeyFileError(f"{path}: {error}") from None
 
 
 def edit_private(path: Path, edit: Callable[[str], str]) -> None:
@@ -67,7 +58,7 @@ def edit_private(path: Path, edit: Callable[[str], str]) -> None:
     staged = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         with _locked(target) as file:
-            write_private(staged, edit(_text(file, path)))
+            _write_new(staged, edit(_text(file, path)))
             try:
                 os.replace(staged, target)
             except BaseException:
@@ -76,6 +67,19 @@ def edit_private(path: Path, edit: Callable[[str], str]) -> None:
             _sync_directory(target.parent)
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror or error}") from None
+
+
+def _write_new(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)  # whatever the umask left
+            file.write(text.encode("ascii"))
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _locked(path: Path) -> BinaryIO:

@@ -96,10 +96,11 @@ class EProcess:
                 new.setdefault(type_id, bool(green))
         if len(seen) + len(new) > self.vocab_size:
             raise ValueError(f"{len(seen) + len(new)} types of one trigger, V is {self.vocab_size}")
-        self._seen[trigger_id] = {**seen, **new}
+        greens = self._greens.get(trigger_id, 0)
         if new:
-            self._bet(np.array(list(new.values())), seen=len(seen), greens=self._greens.get(trigger_id, 0))
-        self._greens[trigger_id] = self._greens.get(trigger_id, 0) + sum(new.values())
+            self._bet(np.array(list(new.values())), seen=len(seen), greens=greens)
+        self._seen.setdefault(trigger_id, seen).update(new)
+        self._greens[trigger_id] = greens + sum(new.values())
         return len(new)
 
     def _bet(self, colours: NDArray[np.bool_], *, seen: int, greens: int) -> None:

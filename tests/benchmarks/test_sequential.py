@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.sequential import answers_to_confirmation, closed_form_excess
+from benchmarks.sequential import answers_to_confirmation, closed_form_excess, looks
 from benchmarks.sequential.answers_to_confirmation import OWNER_SHARE, answers_needed, shares_for
 from benchmarks.sequential.closed_form_excess import brute_force, excess, excess_of_keys
 from benchmarks.sequential.replicas import Replicas
@@ -139,6 +139,16 @@ def test_excess_of_the_closed_form() -> None:
     assert excess(V, N_G, types=200) == pytest.approx(3.0e-4, rel=0.02)
     one, two = (excess_of_keys(V, N_G, keys=keys, types=8) for keys in (1, 2))
     assert two == pytest.approx(2 * one, rel=0.02)
+
+
+def test_the_cost_of_looks_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["command", "--looks", "20", "--types", "8", "--json"])
+    looks.main()
+    row = json.loads(capsys.readouterr().out)
+    assert row.keys() == {"at_once", "one_by_one", "ratio", "log_e"}
+    assert row["ratio"] == pytest.approx(row["one_by_one"] / row["at_once"])
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
+from sif_offline.fingerprint import tails
 from sif_offline.fingerprint.sequential import (
     EProcess,
     anytime_pvalue,
     log_evalue_beta,
     verdict_state,
 )
-from sif_offline.fingerprint.tails import binomial
 
 
 @pytest.mark.parametrize(("greens", "reds", "expected"), [(80, 38, 6.1008909), (8, 2, 1.3867993)])
@@ -66,7 +66,7 @@ def test_closed_form_at_large_counts_and_extreme_rates(greens: int, reds: int, g
     """Against the binomial tail, which is summed and not continued: 1 - I_x(S+1, F+1) = P(Bin(S+F+1, x) <=
     S).
     """
-    trials = greens + reds + 1
+    trials, binomial = greens + reds + 1, tails.binomial.__wrapped__  # 32 MB each: not to be cached
     tail = binomial(trials, 1 - gamma).log_tail(trials - greens)
     prior = binomial(1, 1 - gamma).log_tail(1)
     expected = special.betaln(1 + greens, 1 + reds) + tail - prior

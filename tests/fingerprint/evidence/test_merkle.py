@@ -158,6 +158,14 @@ def test_a_node_is_no_leaf() -> None:
     assert merkle_root([hashes[0] + hashes[1], hashes[2] + hashes[3]]) != root
 
 
+def test_a_path_is_not_longer_than_the_tree_is_high() -> None:
+    """Leaf 1 of 2 is not the only leaf of a tree of one."""
+    leaves = leaves_of(2)
+    proof = {"path": inclusion_path(leaves, 1), "root": merkle_root(leaves)}
+    assert verify_inclusion(leaf=leaves[1], index=1, size=2, **proof)  # type: ignore[arg-type]
+    assert not verify_inclusion(leaf=leaves[1], index=0, size=1, **proof)  # type: ignore[arg-type]
+
+
 def test_hostile_numbers_and_lengths_are_false() -> None:
     leaves = leaves_of(3)
     root, path = merkle_root(leaves), inclusion_path(leaves, 0)

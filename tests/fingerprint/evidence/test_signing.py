@@ -205,6 +205,9 @@ class TestEnvelopes:
         ]
         both = envelope | {"signatures": [*others, *envelope["signatures"]], "unknown": 1}
         assert open_envelope(both, key=key.public, payload_type=KIND) == PAYLOAD
+        many = envelope | {"signatures": [*others[:1] * 16, *envelope["signatures"]]}
+        with pytest.raises(EvidenceError, match="1 to 16 signatures"):
+            open_envelope(many, key=key.public, payload_type=KIND)
 
     def test_the_key_id_is_not_believed(self, key: SigningKey, envelope: dict[str, Any]) -> None:
         signature = envelope["signatures"][0]["sig"]

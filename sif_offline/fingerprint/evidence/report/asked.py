@@ -75,7 +75,9 @@ def summary_of(exchanges: Sequence[Exchange]) -> Summary:
     kinds = sorted({item.record.outcome for item in exchanges}, key=lambda kind: (kind != ANSWERED, kind))
     return Summary(
         asked=tuple(Asked(model, endpoint, number) for (model, endpoint), number in asked.most_common()),
-        served=tuple(Counter(str(r["served_model"]) for r in replies if r.get("served_model")).most_common()),
+        served=tuple(
+            Counter(_text(r["served_model"]) for r in replies if r.get("served_model")).most_common()
+        ),
         outcomes=tuple(
             Outcome(kind, _meaning(kind), *(_number(exchanges, kind, control) for control in (False, True)))
             for kind in kinds
@@ -120,4 +122,7 @@ def _reply(item: Exchange) -> dict[str, Any]:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    """A stranger may put anything where a text belongs."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else "(no text, but something else)"

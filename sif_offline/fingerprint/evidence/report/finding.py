@@ -91,7 +91,7 @@ def finding_of(checked: Checked, *, head: Head | None, target: str) -> Finding:
             "No finding: nothing to judge",
             (
                 asked,
-                f'Neither null hypothesis, "{UNRELATED_MODEL}" nor "{INDEPENDENT_TEXT}", has been tested.',
+                f"Neither null hypothesis, “{UNRELATED_MODEL}” nor “{INDEPENDENT_TEXT}”, has been tested.",
             ),
             nulls,
         )
@@ -106,6 +106,29 @@ def finding_of(checked: Checked, *, head: Head | None, target: str) -> Finding:
         title,
         (_about_unrelated(unrelated, head, target), _about_independent(independent)),
         nulls,
+    )
+
+
+class ControlFaults(NamedTuple):
+    """Which controls look as they would if the finding were an artefact.
+
+    Attributes:
+        clean: the clean photos' answers are green under the same keys, p <= .01.
+        wrong_keys: wrong keys are as green as the true ones, p > .05, although something was found.
+    """
+
+    clean: bool
+    wrong_keys: bool
+
+
+def control_faults(judgement: Judgement | None) -> ControlFaults:
+    """Hold the controls against the finding."""
+    if judgement is None:
+        return ControlFaults(False, False)
+    clean, wrong = judgement.clean, judgement.wrong_keys
+    return ControlFaults(
+        clean=clean is not None and clean.log_pvalue <= math.log(SUSPICIOUS),
+        wrong_keys=judgement.verdict != "none" and wrong is not None and wrong.pvalue > 0.05,
     )
 
 
@@ -151,7 +174,7 @@ def _nulls(judgement: Judgement | None, head: Head | None) -> tuple[NullTest, Nu
 def _about_unrelated(null: NullTest, head: Head, target: str) -> str:
     if null.max_log_e is None:
         return (
-            f'The null hypothesis "{UNRELATED_MODEL}" was not tested, because no null models were committed; '
+            f"The null hypothesis “{UNRELATED_MODEL}” was not tested, because no null models were committed; "
             "without that test nothing can be confirmed."
         )
     often = f"no more often than {in_words(null.log_anytime)} such audits"
@@ -159,16 +182,16 @@ def _about_unrelated(null: NullTest, head: Head, target: str) -> str:
     level = f"once in {amount(-math.log(head.policy.alpha))}"
     if null.outcome == "rejected":
         return (
-            f'The null hypothesis "{UNRELATED_MODEL}" is rejected: {who}, evidence as strong as this comes '
+            f"The null hypothesis “{UNRELATED_MODEL}” is rejected: {who}, evidence as strong as this comes "
             f"up, at whatever moment one looks, {often}; the level fixed beforehand was {level}."
         )
     if null.log_anytime <= math.log(SUSPICIOUS):
         return (
-            f'The null hypothesis "{UNRELATED_MODEL}" is in doubt but not rejected: {who}, evidence as '
+            f"The null hypothesis “{UNRELATED_MODEL}” is in doubt but not rejected: {who}, evidence as "
             f"strong as this comes up, at whatever moment one looks, {often}, and {level} was needed."
         )
     return (
-        f'The null hypothesis "{UNRELATED_MODEL}" is not rejected: the answers are compatible with a model '
+        f"The null hypothesis “{UNRELATED_MODEL}” is not rejected: the answers are compatible with a model "
         f"that has nothing to do with {head.owner.id}, or there are too few of them to tell; {level} was "
         "needed."
     )
@@ -176,7 +199,7 @@ def _about_unrelated(null: NullTest, head: Head, target: str) -> str:
 
 def _about_independent(null: NullTest) -> str:
     often = f"no more often than {in_words(null.log_anytime)} such audits"
-    opening = f'The null hypothesis "{INDEPENDENT_TEXT}" is {null.outcome}'
+    opening = f"The null hypothesis “{INDEPENDENT_TEXT}” is {null.outcome}"
     if null.outcome == "not rejected":
         return f"{opening}: chance alone explains how green the answers are."
     shows = "that alone shows that the answers depend on the secret keys, not yet whose model gave them"

@@ -14,7 +14,7 @@ from sif_offline.fingerprint.errors import SifError
 from sif_offline.fingerprint.evidence.bundle import STATEMENT, Bundle
 from sif_offline.fingerprint.evidence.report.answers import exchanges_of, triggers_of
 from sif_offline.fingerprint.evidence.report.asked import summary_of
-from sif_offline.fingerprint.evidence.report.finding import finding_of
+from sif_offline.fingerprint.evidence.report.finding import control_faults, finding_of
 from sif_offline.fingerprint.evidence.report.steps import described
 from sif_offline.fingerprint.evidence.report.words import (
     amount,
@@ -26,7 +26,6 @@ from sif_offline.fingerprint.evidence.report.words import (
 )
 from sif_offline.fingerprint.evidence.signed import Signed
 from sif_offline.fingerprint.evidence.verification import Checked, Trust
-from sif_offline.fingerprint.sequential import SUSPICIOUS
 
 T = TypeVar("T")
 
@@ -79,16 +78,11 @@ def render_report(bundle: Bundle, checked: Checked, *, trust: Trust | None = Non
             scored={}
             if checked.judgement is None
             else {s.exchange.record.index: s for s in checked.judgement.scored},
-            clean_is_green=_clean_is_green(checked),
+            controls=control_faults(checked.judgement),
             css=Markup(COLOUR_CSS),
             legend=Markup(legend_html()),
         )
     )
-
-
-def _clean_is_green(checked: Checked) -> bool:
-    clean = None if checked.judgement is None else checked.judgement.clean
-    return clean is not None and clean.log_pvalue <= math.log(SUSPICIOUS)
 
 
 def _environment() -> Environment:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from probes.config import ConfigError, ProbesConfig, load_config
 from probes.rounds import RoundSummary
+from probes.standing import stand_out
 from probes.store import open_store
 from probes.store.totals import MonitorTotals, monitor_totals
 from probes.targets import AskFailure
@@ -88,7 +89,9 @@ def once(config: ConfigOption, as_json: JsonOption = False) -> None:
 
 
 def _print_rounds(summaries: list[RoundSummary]) -> None:
-    table = Table("target", "round", "answered", "z", "tau", "p", "log10 e", "verdict")
+    table = Table(
+        "target", "round", "answered", "z", "tau", "p", "clean z", "wrong keys", "log10 e", "verdict"
+    )
     for summary in summaries:
         table.add_row(
             summary.target,
@@ -97,6 +100,8 @@ def _print_rounds(summaries: list[RoundSummary]) -> None:
             _number(summary.z),
             _number(summary.threshold_z),
             "-" if summary.pvalue is None else f"{summary.pvalue:.1e}",
+            _number(summary.control_z),
+            "-" if summary.wrong_key_share is None else f"{summary.wrong_key_share:.3f} green",
             _number(summary.log10_e),
             summary.verdict,
         )
@@ -143,17 +148,22 @@ def check(
 
 @app.command()
 def status(config: ConfigOption, as_json: JsonOption = False) -> None:
-    """Print where every target stands, from the store alone."""
+    """Print where every target stands, from the store alone.
+
+    The verdict is each target's own; "stands out" is e-BH over all of them at a false-discovery rate of 5 %.
+    """
     settings = load_config(config)
     pack = read_pack(settings.pack)
     with open_store(settings.store) as store:
         names = [target.name for target in settings.targets]
         totals = monitor_totals(store, names, pack_id=pack.pack_id, buckets=())
+    singled_out = stand_out({row.monitor: row.log_e for row in totals})
     if as_json:
-        typer.echo(json.dumps([_standing(row) for row in totals], indent=1))
+        rows = [{**_standing(row), "stands_out": row.monitor in singled_out} for row in totals]
+        typer.echo(json.dumps(rows, indent=1))
         return
     table = Table(
-        "target", "verdict", "z", "tau", "log10 e", "rounds", "hits", "misses", "refusals", "errors"
+        "target", "verdict", "e-BH", "z", "tau", "log10 e", "rounds", "hits", "misses", "refusals", "errors"
     )
     for row in totals:
         trials = [str(row.trials.get(outcome, 0)) for outcome in ("hit", "miss", "refusal", "error")]
@@ -161,6 +171,7 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
         table.add_row(
             row.monitor,
             row.verdict,
+            "stands out" if row.monitor in singled_out else "-",
             _number(row.z),
             _number(row.threshold_z),
             _number(log10_e),

@@ -13,9 +13,10 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from probes import standing
 from probes.store import Store
 from probes.store.lease import new_holder
-from probes.store.reading import evidence_types, round_counts
+from probes.store.reading import evidence_types, round_counts, round_texts
 from probes.store.tables import AskRow, ScoreRow
 from probes.targets import AskFailure, Target, classify
+from sif_offline.fingerprint.controls import wrong_key_control
 from sif_offline.fingerprint.evidence.commitment import reserved_triggers
 from sif_offline.fingerprint.evidence.transcript import request_body
 from sif_offline.fingerprint.pack import TriggerRow
@@ -44,6 +45,9 @@ class RoundSettings:
 class RoundSummary:
     """What a finished round says.
 
+    ``control_z`` (clean photos, same keys) and ``wrong_key_*`` (same answers, nobody's keys: their mean green
+    share, and the share of keys that do as well) are the controls beside every verdict.
+
     p and z are against "independent text", ``log10_e`` against "unrelated model" (None while the pack is
     not calibrated); ``verdict`` is the target's since its watch began. ``duration_s`` is in seconds.
     """
@@ -61,6 +65,8 @@ class RoundSummary:
     threshold_z: float
     pvalue: float | None
     control_z: float | None
+    wrong_key_share: float | None
+    wrong_key_pvalue: float | None
     log10_e: float | None
     log10_e_independent: float
     verdict: str
@@ -269,6 +275,10 @@ class RoundRunner:
         counts = round_counts(self._store, round_id)
         combined = standing.combine_counts(pack, counts.triggers)
         control = standing.combine_counts(pack, counts.controls)
+        texts = round_texts(self._store, round_id)
+        wrong = None
+        if combined is not None and texts:
+            wrong = wrong_key_control(self._scorer, texts, greens=combined.greens, keys=standing.WRONG_KEYS)
         threshold = standing.threshold_z(pack, types=combined.types if combined else 0)
         evidence = standing.evidence(
             pack, evidence_types(self._store, name, pack_id=pack.pack_id), alpha=self._settings.alpha
@@ -291,6 +301,8 @@ class RoundRunner:
             log_e=evidence.log_e,
             log_e_max=evidence.log_e_max,
             log_e_independent=evidence.log_e_independent,
+            wrong_key_share=wrong.mean_share if wrong else None,
+            wrong_key_pvalue=wrong.pvalue if wrong else None,
             verdict=evidence.verdict,
         )
         return RoundSummary(
@@ -307,6 +319,8 @@ class RoundRunner:
             threshold_z=threshold,
             pvalue=combined.pvalue if combined else None,
             control_z=control.stouffer_z if control else None,
+            wrong_key_share=wrong.mean_share if wrong else None,
+            wrong_key_pvalue=wrong.pvalue if wrong else None,
             log10_e=None if evidence.log_e is None else evidence.log_e / math.log(10),
             log10_e_independent=evidence.log_e_independent / math.log(10),
             verdict=evidence.verdict,

@@ -6,19 +6,25 @@ transfer) a second e-process grows, and only that one may ever read "confirmed".
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 from sif_offline.fingerprint.pack import FingerprintPack
 from sif_offline.fingerprint.scoring import CombinedScore, PackScorer, ResponseScore, combine
-from sif_offline.fingerprint.sequential import EProcess, VerdictState, verdict_state
+from sif_offline.fingerprint.sequential import EProcess, VerdictState, ebh, verdict_state
 
 ROUND_ALPHA = 1e-4
 """Level of the z threshold of one round; the warning that z carries is about one round, not about months."""
 
 UNCALIBRATED_HIT = 0.05
 """A trigger counts as a hit at this exact p where the pack has no calibration row for it."""
+
+WRONG_KEYS = 99
+"""Sets of keys in the wrong-key control of a round."""
+
+FALSE_DISCOVERY_RATE = 0.05
+"""Bound on the expected share of innocents among the targets that stand out together (e-BH)."""
 
 NewTypes = Sequence[tuple[int, bool]]
 
@@ -85,6 +91,12 @@ def score_new(
     row = calibration.row(trigger_id) if calibration is not None else None
     hit = row.exceeded_by(score) if row is not None else score.pvalue <= UNCALIBRATED_HIT
     return score, new, hit
+
+
+def stand_out(log_e_values: Mapping[str, float | None]) -> frozenset[str]:
+    """Targets that e-BH singles out by their current E against "unrelated model" (natural logs)."""
+    known = {name: value for name, value in log_e_values.items() if value is not None}
+    return ebh(known, alpha=FALSE_DISCOVERY_RATE)
 
 
 def combine_counts(pack: FingerprintPack, counts: Iterable[tuple[str, int, int]]) -> CombinedScore | None:

@@ -54,6 +54,22 @@ def round_counts(store: Store, round_id: int) -> RoundCounts:
         )
 
 
+def round_texts(store: Store, round_id: int) -> dict[str, list[str]]:
+    """Trigger id -> its scored answers in one round, clean photos left out."""
+    query = (
+        select(AskRow.trigger_id, AnswerRow.text)
+        .join(AnswerRow, AnswerRow.ask_id == AskRow.id)
+        .join(ScoreRow, ScoreRow.ask_id == AskRow.id)
+        .where(AskRow.round_id == round_id, AskRow.control.is_(False))
+        .order_by(AskRow.id)
+    )
+    texts: dict[str, list[str]] = {}
+    with store.reading() as session:
+        for trigger_id, text in session.execute(query):
+            texts.setdefault(trigger_id, []).append(text)
+    return texts
+
+
 def evidence_types(
     store: Store, target: str, *, pack_id: str, up_to_round: int | None = None
 ) -> list[tuple[str, list[tuple[int, bool]]]]:

@@ -56,7 +56,8 @@ class RoundRow(Base):
 
     z is Stouffer's over the round's scored triggers, None where nothing was scored. ``log_e`` and its
     maximum are the target's e-process after the round against "unrelated model" (natural logs; None while
-    the pack is not calibrated), ``log_e_independent`` the one against "independent text".
+    the pack is not calibrated), ``log_e_independent`` the one against "independent text". ``control_z`` is of
+    the clean photos, ``wrong_key_*`` of the wrong-key control over the round's answers.
     """
 
     __tablename__ = "rounds"
@@ -77,6 +78,8 @@ class RoundRow(Base):
     log_e: Mapped[float | None]
     log_e_max: Mapped[float | None]
     log_e_independent: Mapped[float | None]
+    wrong_key_share: Mapped[float | None]
+    wrong_key_pvalue: Mapped[float | None]
     verdict: Mapped[str | None] = mapped_column(String(12))
 
 

@@ -47,16 +47,20 @@ def test_once_status_and_check(tiny: TinyPack, run: Any, write_config: Any) -> N
     assert (second["target"], second["verdict"]) == ("innocent", "none")
     assert second["pvalue"] > 0.01
     assert first["answered"] == 12
+    # the controls beside every verdict: the same answers under 99 keys of nobody's
+    assert first["wrong_key_pvalue"] == pytest.approx(1 / 100)
+    assert second["wrong_key_pvalue"] > 0.05
+    assert abs(first["wrong_key_share"] - 0.5) < 0.05
 
     code, out, _ = run("status", "--config", config, "--json")
     assert code == 0
-    assert [(row["target"], row["verdict"]) for row in json.loads(out)] == [
-        ("pirate", "confirmed"),
-        ("innocent", "none"),
+    assert [(row["target"], row["verdict"], row["stands_out"]) for row in json.loads(out)] == [
+        ("pirate", "confirmed", True),
+        ("innocent", "none", False),
     ]
     code, out, _ = run("status", "--config", config)
     assert code == 0
-    assert re.search(r"pirate\W+confirmed", out)
+    assert re.search(r"pirate\W+confirmed\W+stands out", out)
     code, out, _ = run("once", "--config", config)
     assert code == 0
     assert "idle" in out, "everything is within its cool-down"

@@ -1,4 +1,4 @@
-"""A hash chain of the exchanges; raw replies move into it."""
+"""A hash chain of the exchanges, raw replies in it; the wrong-key control of a round."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,6 +11,9 @@ depends_on = None
 
 def upgrade() -> None:
     """Apply the step."""
+    with op.batch_alter_table("rounds") as batch_op:
+        batch_op.add_column(sa.Column("wrong_key_share", sa.Double(), nullable=True))
+        batch_op.add_column(sa.Column("wrong_key_pvalue", sa.Double(), nullable=True))
     with op.batch_alter_table("asks") as batch_op:
         batch_op.add_column(sa.Column("request", sa.String(), nullable=True))
     with op.batch_alter_table("answers") as batch_op:
@@ -36,3 +39,6 @@ def downgrade() -> None:
         batch_op.alter_column("raw", existing_type=sa.JSON(), nullable=False)
     with op.batch_alter_table("asks") as batch_op:
         batch_op.drop_column("request")
+    with op.batch_alter_table("rounds") as batch_op:
+        batch_op.drop_column("wrong_key_pvalue")
+        batch_op.drop_column("wrong_key_share")

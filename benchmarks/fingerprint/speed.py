@@ -86,10 +86,12 @@ def random_keys(vocab_size: int) -> Iterator[Line]:
     calls = best(lambda: [stats.hypergeom.sf(g % types, vocab_size, greens, types) for g in range(tenth)])
     yield Line(what, ours, f"`scipy.stats.hypergeom.sf` once a key (measured on {tenth:,})", 10 * calls)
     few = KEYS // 50
+    lists = best(lambda: [green_mask(key=k, vocab_size=vocab_size) for k in range(few)])
     real = best(lambda: real_key_null(ids, mask=mask, scheme=DEFAULT_SCHEME, keys=few))
     yield Line(what, ours, f"lists of real keys, `real_key_null` (measured on {few})", 50 * real)
     raw = best(lambda: [np.random.Philox(key=k).random_raw(vocab_size) for k in range(few)])
     yield Line(what, ours, f"Philox words of as many keys alone (measured on {few})", 50 * raw)
+    yield Line(f"{few} lists of {DEFAULT_SCHEME}, V = {vocab_size:,}", lists, "their Philox words alone", raw)
 
 
 def exact(vocab_size: int) -> Iterator[Line]:
@@ -115,9 +117,10 @@ def exact(vocab_size: int) -> Iterator[Line]:
     peer = best(scipy_loop)
     what = f"exact p, 1,000 calls, V = {vocab_size:,}"
     yield Line(f"{what}, nothing cached before", best(cold), "`scipy.stats.hypergeom.sf` in a loop", peer)
-    yield Line(f"{what}, numbers of types seen before", best(ours), "the same", peer)
+    warm = best(ours, runs=5)
+    yield Line(f"{what}, numbers of types seen before", warm, "the same", peer)
     at_once = best(lambda: stats.hypergeom.sf(greens - 1, vocab_size, size, types))
-    yield Line(f"{what}, numbers of types seen before", best(ours), "one scipy call on the arrays", at_once)
+    yield Line(f"{what}, numbers of types seen before", warm, "one scipy call on the arrays", at_once)
 
 
 def contexts(vocab_size: int) -> Iterator[Line]:

@@ -31,11 +31,21 @@ class GreenListError(SifError):
 
 
 def _smallest(words: NDArray[np.uint64], count: int) -> NDArray[np.bool_]:
-    """The mask of the first ``count`` places of a stable argsort, without sorting; 1 <= count <= len."""
-    threshold = np.partition(words, count - 1)[count - 1]
-    mask: NDArray[np.bool_] = words < threshold
-    ties = np.flatnonzero(words == threshold)
-    mask[ties[: count - np.count_nonzero(mask)]] = True
+    """The mask of the first ``count`` places of a stable argsort; 1 <= count <= len.
+
+    Uniform words are sorted only where the threshold is expected, within 8 sd; other words all of them.
+    """
+    share = count / len(words)
+    slack = 8 * math.sqrt(share * (1 - share) / len(words))
+    low, high = (
+        np.uint64(min(max(0.0, edge) * 2.0**64, 2**64 - 2**11)) for edge in (share - slack, share + slack)
+    )
+    mask: NDArray[np.bool_] = words < low
+    wanted = count - int(np.count_nonzero(mask))
+    near = np.flatnonzero((words >= low) & (words < high))
+    if not 0 <= wanted <= len(near):
+        mask[:], wanted, near = False, count, np.arange(len(words))
+    mask[near[np.argsort(words[near], kind="stable")[:wanted]]] = True
     return mask
 
 

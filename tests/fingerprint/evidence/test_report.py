@@ -157,8 +157,8 @@ def told(case: Case, folder: Path, turns: Sequence[Turn]) -> tuple[Page, Checked
 @pytest.mark.parametrize(
     ("log_pvalue", "words"),
     [
-        (0.0, "always, or nearly, in 100 of 100"),
-        (math.log(0.999), "always, or nearly, in 100 of 100"),
+        (0.0, "nearly always, about 100 times in 100"),
+        (math.log(0.999), "nearly always, about 100 times in 100"),
         (math.log(0.73), "more often than not, about 73 times in 100"),
         (math.log(0.7201), "more often than not, about 73 times in 100"),
         (math.log(0.5), "about once in 2"),

@@ -201,6 +201,6 @@ def _about_independent(null: NullTest) -> str:
     often = f"no more often than {in_words(null.log_anytime)} such audits"
     opening = f"The null hypothesis “{INDEPENDENT_TEXT}” is {null.outcome}"
     if null.outcome == "not rejected":
-        return f"{opening}: chance alone explains how green the answers are."
+        return f"{opening}: chance alone is enough to explain how green the answers are."
     shows = "that alone shows that the answers depend on the secret keys, not yet whose model gave them"
     return f"{opening}: by chance evidence as strong as this comes up {often}; {shows}."

@@ -36,7 +36,7 @@ def in_words(log_pvalue: float) -> str:
     if hundredths == 50:
         return "about once in 2"
     if hundredths == 100:
-        return "always, or nearly, in 100 of 100"
+        return "nearly always, about 100 times in 100"
     return f"more often than not, about {hundredths} times in 100"
 
 

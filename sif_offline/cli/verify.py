@@ -32,6 +32,9 @@ def verify(
     ] = None,
     alpha: Annotated[float, typer.Option(help="Level of the verdict; one look, fixed before asking.")] = 1e-4,
     wrong_keys: Annotated[int, typer.Option(min=1, help="Unrelated keys in the control.")] = 99,
+    keys_tried: Annotated[
+        int, typer.Option(min=1, help="Sets of keys ever tried on these answers; each is paid for (Sidak).")
+    ] = 1,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable with the API key.")] = None,
     transcript: Annotated[
         Path | None, typer.Option(help="Keep every exchange in this file, for `sif evidence bundle`.")
@@ -74,6 +77,7 @@ def verify(
             transfer=None if calibration is None else calibration.transfer.bound,
             alpha=alpha,
             wrong_keys=wrong_keys,
+            keys_tried=keys_tried,
             on_progress=report,
         )
     where = {"pack_id": content.pack_id, "endpoint": endpoint, "model": model}
@@ -202,6 +206,10 @@ def _print_table(result: "Verification", *, title: str, nulls: list[str]) -> Non
         f"control, {w.keys} wrong keys: green share {w.mean_share:.3f} on average, "
         f"{w.max_share:.3f} at most; random-key p {w.pvalue:.2g}"
     )
+    tried = result.independent.keys_tried
+    lines.append(
+        f"sets of keys ever tried on these answers: {tried}" + ("" if tried == 1 else ", paid for (Sidak)")
+    )
     lines.append(f"verdict at alpha {result.alpha:g}: {result.verdict}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -209,6 +217,6 @@ def _print_table(result: "Verification", *, title: str, nulls: list[str]) -> Non
 
 def _line(what: str, score: "CombinedScore") -> str:
     return (
-        f"{what}: exact pooled p {score.pvalue:.2g} ({score.greens} of {score.types} types green), "
+        f"{what}: exact pooled p {score.adjusted_pvalue:.2g} ({score.greens} of {score.types} types green), "
         f"Stouffer z {score.stouffer_z:.2f} p {score.stouffer_pvalue:.2g}, Fisher p {score.fisher_pvalue:.2g}"
     )

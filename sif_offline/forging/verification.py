@@ -65,9 +65,9 @@ class Verification:
     @property
     def verdict(self) -> str:
         """ "confirmed" only where "unrelated model" is rejected at alpha."""
-        if self.unrelated is not None and self.unrelated.pvalue < self.alpha:
+        if self.unrelated is not None and self.unrelated.adjusted_pvalue < self.alpha:
             return CONFIRMED
-        return KEY_DEPENDENT if self.independent.pvalue < self.alpha else NO_EVIDENCE
+        return KEY_DEPENDENT if self.independent.adjusted_pvalue < self.alpha else NO_EVIDENCE
 
 
 def verify(
@@ -78,6 +78,7 @@ def verify(
     transfer: float | None,
     alpha: float = 1e-4,
     wrong_keys: int = 99,
+    keys_tried: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verification:
     """Ask every trigger and its clean photo once and combine; triggers in reserve are not asked.
@@ -91,6 +92,7 @@ def verify(
         alpha: level of the verdict; this is one look, decided on before asking. Repeated looks need an
             e-process.
         wrong_keys: sets of unrelated keys in the control, at least 1.
+        keys_tried: sets of keys that these answers were ever scored under; the verdict is Sidak-adjusted.
         on_progress: called with (asked, to ask).
 
     Raises:
@@ -121,8 +123,8 @@ def verify(
     clean = [row.clean for row in rows if row.clean is not None]
     return Verification(
         rows=tuple(rows),
-        independent=combine(scores),
-        unrelated=None if transfer is None else combine(scores, transfer=transfer),
+        independent=combine(scores, keys_tried=keys_tried),
+        unrelated=None if transfer is None else combine(scores, transfer=transfer, keys_tried=keys_tried),
         clean=combine(clean) if clean else None,
         wrong_keys=wrong_key_control(
             scorer,

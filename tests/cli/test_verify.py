@@ -89,6 +89,20 @@ def test_only_the_unrelated_model_null_confirms(sif: Sif, models: Path, pack: Pa
     assert f"verdict at alpha 0.001: {after['verdict']}" in table
 
 
+def test_every_key_tried_is_paid_for(sif: Sif, pack: Path) -> None:
+    green = green_words(pack, colour=True)
+    with ScriptedEndpoint(lambda question: green.get(question.image or b"", "a dog on the grass")) as liar:
+        arguments = ["verify", pack, "--endpoint", liar.url, "--model", "x"]
+        once = json.loads(sif(*arguments, "--json").stdout)
+        assert once["verdict"] == "depends on the key"
+        many = int(1e-3 / once["independent_text"]["pvalue"])
+        searched = json.loads(sif(*arguments, "--keys-tried", many, "--json").stdout)
+        assert searched["independent_text"]["adjusted_pvalue"] == pytest.approx(1e-3, rel=1e-2)
+        assert searched["verdict"] == "no evidence"
+        table = sif(*arguments, "--keys-tried", many).stdout
+    assert f"sets of keys ever tried on these answers: {many}, paid for" in table
+
+
 def test_red_answers_are_no_evidence(sif: Sif, pack: Path) -> None:
     red = green_words(pack, colour=False)
     with ScriptedEndpoint(lambda question: red.get(question.image or b"", "a dog")) as innocent:

@@ -7,7 +7,7 @@ discloses those of the triggers it used.
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints, ValidationError
 
@@ -23,8 +23,8 @@ from sif_offline.fingerprint.sequential import CONFIRMED, GRID_POINTS
 
 COMMITMENT_TYPE = "urn:sifwatch:commitment:v1"
 """in-toto predicate type of a commitment."""
-TEST = "grid-mixture e-process over newly seen (trigger, type) pairs, in order of arrival"
-STOPPING_RULE = "any: the claim stands from the first moment at which E >= 1/alpha"
+TEST: Final = "grid-mixture e-process over newly seen (trigger, type) pairs, in order of arrival"
+STOPPING_RULE: Final = "any: the claim stands from the first moment at which E >= 1/alpha"
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 

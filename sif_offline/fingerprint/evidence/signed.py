@@ -1,17 +1,22 @@
 """A signed statement in a file: DSSE envelope, the signer's public key, and perhaps a timestamp."""
 
 import base64
-import binascii
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import ValidationError
 
-from sif_offline.fingerprint.evidence.canonical import canonical_json
+from sif_offline.fingerprint.evidence.canonical import canonical_json, decode_base64
 from sif_offline.fingerprint.evidence.errors import EvidenceError
-from sif_offline.fingerprint.evidence.signing import SigningKey, VerifyingKey, open_envelope, sign_envelope
+from sif_offline.fingerprint.evidence.signing import (
+    MAX_PAYLOAD_BYTES,
+    SigningKey,
+    VerifyingKey,
+    open_envelope,
+    sign_envelope,
+)
 from sif_offline.fingerprint.evidence.statement import PAYLOAD_TYPE, Statement, read_statement
-from sif_offline.fingerprint.evidence.timestamping import Timestamp, check_timestamp
+from sif_offline.fingerprint.evidence.timestamping import MAX_TOKEN_BYTES, Timestamp, check_timestamp
 from sif_offline.fingerprint.schema import FrozenRow
 
 Stamp = Callable[[bytes], bytes]
@@ -88,10 +93,7 @@ class Signed(FrozenRow):
 
     def unchecked_statement(self, predicate_type: str) -> Statement:
         """What the envelope says without regard to its signature: to name what was changed, no more."""
-        try:
-            payload = base64.b64decode(self.envelope["payload"], validate=True)
-        except (KeyError, TypeError, binascii.Error, ValueError):
-            raise EvidenceError("envelope: no payload in base64") from None
+        payload = decode_base64(self.envelope.get("payload"), name="payload", limit=MAX_PAYLOAD_BYTES)
         return read_statement(payload, predicate_type=predicate_type)
 
     def time(self, *, roots: Sequence[bytes] = ()) -> Timestamp | None:
@@ -102,8 +104,5 @@ class Signed(FrozenRow):
         """
         if self.timestamp is None:
             return None
-        try:
-            token = base64.b64decode(self.timestamp, validate=True)
-        except (binascii.Error, ValueError):
-            raise EvidenceError("timestamp: not base64") from None
+        token = decode_base64(self.timestamp, name="timestamp", limit=MAX_TOKEN_BYTES)
         return check_timestamp(token, data=self.stamped, roots=roots)

@@ -22,7 +22,7 @@ from sif_offline.fingerprint.evidence.signed import Signed
 from sif_offline.fingerprint.evidence.signing import VerifyingKey
 from sif_offline.fingerprint.evidence.timestamping import Timestamp
 from sif_offline.fingerprint.evidence.transcript import ANSWERED, chain_faults, head_of
-from sif_offline.fingerprint.keys import key_commitment
+from sif_offline.fingerprint.keys import DEMO_SECRET, derive_trigger_key, key_commitment
 
 Status = Literal["ok", "failed", "not checked"]
 TOLERANCE = 1e-9
@@ -121,7 +121,23 @@ class _Check:
         ]
         extra = keys.keys() - {item.leaf.trigger_id for item in disclosures}
         faults += [f"key of {trigger_id} belongs to no leaf" for trigger_id in sorted(extra)]
-        return _Outcome(faults, [f"{len(keys)} keys open their leaves; one key a trigger was ever committed"])
+        notes = [f"{len(keys)} keys open their leaves; one key a trigger was ever committed"]
+        if self._demo(keys):
+            notes.append(
+                "WARNING: derived from the published demo secret, so this proves nothing about anybody"
+            )
+        return _Outcome(faults, notes)
+
+    def _demo(self, keys: Mapping[str, bytes]) -> bool:
+        _, head = self._bundle.commitment.unchecked()
+        owner = head.owner
+        return any(
+            derive_trigger_key(
+                DEMO_SECRET, owner=owner.id, model_hash=owner.weights_sha256, trigger_id=trigger_id
+            )
+            == key
+            for trigger_id, key in keys.items()
+        )
 
     def _leaves(self) -> "_Outcome":
         root, head = self._bundle.commitment.unchecked()

@@ -149,16 +149,17 @@ def _answers(
         row = scored.get(brought[0].record.index)
         if scorer is not None and row is not None:
             tokens = scorer.types(trigger_id, text)
-            coloured = _coloured(list(seen.values()), tokens)
-            fresh = [t for t in {t.id: t for t in tokens if t.green is not None}.values() if t.id not in seen]
-            seen |= {token.id: token for token in fresh}
+            types = {token.id: token for token in tokens if token.green is not None}
+            coloured = _coloured([seen[i] for i in types if i in seen], tokens)
+            fresh = [token for i, token in types.items() if i not in seen]
+            seen |= types
         greens = sum(bool(token.green) for token in fresh)
         answers.append(Answer(tuple(brought), text, coloured, row, len(fresh), greens))
     return tuple(answers)
 
 
 def _coloured(earlier: list[ScoredToken], tokens: list[ScoredToken]) -> Markup:
-    """An answer in which a type counts only where ``earlier`` has none of it.
+    """An answer in which a type counts only if it is not in ``earlier``, one token a type.
 
     A type counts where it first occurs, so the earlier types are coloured in front, and then cut off.
     """

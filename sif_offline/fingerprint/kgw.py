@@ -28,7 +28,7 @@ _TABLE_SEED, _TABLE_SIZE = 2971215073, 1_000_003
 
 @lru_cache(maxsize=1)
 def hash_table() -> NDArray[np.int64]:
-    """The reference code's table, int64 ``(1_000_003,)``, read-only; made on first use in a third of a
+    """The reference code's table, int64 ``(1_000_003,)``, read-only; made on first use in half a
     second.
     """
     table = torch_randperm(_TABLE_SEED, _TABLE_SIZE)

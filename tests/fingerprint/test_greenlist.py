@@ -112,11 +112,12 @@ def agreement(scheme: str, key: int, vocab_size: int) -> float:
     return float((small == large[:vocab_size]).mean())
 
 
+@pytest.mark.parametrize("vocab_size", [4096, 32000, 50257, 152064])
 @pytest.mark.parametrize("scheme", ["unigram-philox-v1", *KGW_SCHEMES])
-def test_one_more_id_gives_an_unrelated_list(scheme: str) -> None:
-    """Agreement of unrelated halves has sd .0028 at V = 32,000; false-alarm rate beyond 6 sd: 2e-9 a key."""
+def test_one_more_id_gives_an_unrelated_list(scheme: str, vocab_size: int) -> None:
+    """Agreement of unrelated halves has sd .5/sqrt(V); false-alarm rate beyond 6 sd: 2e-9 a key."""
     for key in (0, 1, 42, 15485863):
-        assert abs(agreement(scheme, key, 32000) - 0.5) < 6 * 0.0028
+        assert abs(agreement(scheme, key, vocab_size) - 0.5) < 3 / vocab_size**0.5
 
 
 def test_zhao_scheme_is_not_separated_by_the_vocabulary_size() -> None:

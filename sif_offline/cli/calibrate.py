@@ -13,7 +13,8 @@ from sif_offline.fingerprint.pack import read_pack, update_pack
 if TYPE_CHECKING:
     from sif_offline.fingerprint.calibration import Calibration, HeldOut
     from sif_offline.fingerprint.response import ResponseScore
-    from sif_offline.fingerprint.scoring import PackScorer
+    from sif_offline.fingerprint.scoring import TextScorer
+    from sif_offline.forging.nulls import Questions
 
 
 class NullRun(NamedTuple):
@@ -44,11 +45,12 @@ def calibrate(
 ) -> None:
     """Run unrelated models on the triggers; write calibration rows and the transfer bound into the pack."""
     from sif_offline.fingerprint.scoring import PackScorer
+    from sif_offline.forging.nulls import Questions
 
     check_claims(models=len(null), alpha=alpha, level=level, claim_fmr=claim_fmr)
     content = read_pack(pack)
     scorer = PackScorer(content, pack_keys(content, key_file=key_file, trigger_keys=trigger_keys))
-    run = run_nulls(null, scorer, device=device)
+    run = run_nulls(null, scorer, Questions.of_pack(content), device=device)
     calibration = calibrate_scores(
         run.answers, alpha=alpha, level=level, null_weights=run.weights_sha256, claim_fmr=claim_fmr
     )
@@ -56,8 +58,8 @@ def calibrate(
     typer.echo(calibration.model_dump_json() if as_json else _table(calibration))
 
 
-def run_nulls(nulls: list[str], scorer: "PackScorer", *, device: str) -> NullRun:
-    """Load each null model in turn and score its answers.
+def run_nulls(nulls: list[str], scorer: "TextScorer", questions: "Questions", *, device: str) -> NullRun:
+    """Load each null model in turn, ask it and score its answers.
 
     Raises:
         CalibrationError: a model named twice, or two names of the same weights.
@@ -76,15 +78,8 @@ def run_nulls(nulls: list[str], scorer: "PackScorer", *, device: str) -> NullRun
             raise CalibrationError(f"--null {name}: the same weights as {seen[adapter.weights_sha256]}")
         seen[adapter.weights_sha256] = name
         with counting(name) as report:
-            answers[name] = null_scores(adapter, scorer, on_progress=report)
+            answers[name] = null_scores(adapter, scorer, questions, on_progress=report)
     return NullRun(answers, {name: digest for digest, name in seen.items()})
-
-
-def answers_of_nulls(
-    nulls: list[str], scorer: "PackScorer", *, device: str
-) -> "dict[str, dict[str, ResponseScore]]":
-    """The answers alone of :func:`run_nulls`: model -> trigger id -> score."""
-    return run_nulls(nulls, scorer, device=device).answers
 
 
 def _table(calibration: "Calibration") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sif_offline.cli.calibrate import answers_of_nulls
+from sif_offline.cli.calibrate import run_nulls
 from sif_offline.cli.endpoint import EndpointError, make_ask, make_endpoint
 from sif_offline.cli.secrets import pack_keys
 from sif_offline.fingerprint.calibration import calibrate as calibrate_scores
@@ -65,7 +65,10 @@ def verify(
     )
     calibration = content.calibration
     if null:
-        calibration = calibrate_scores(answers_of_nulls(null, scorer, device=device))
+        from sif_offline.forging.nulls import Questions
+
+        run_of_nulls = run_nulls(null, scorer, Questions.of_pack(content), device=device)
+        calibration = calibrate_scores(run_of_nulls.answers, null_weights=run_of_nulls.weights_sha256)
 
     from sif_offline.cli.progress import counting
 

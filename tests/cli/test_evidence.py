@@ -158,6 +158,31 @@ def test_calibration_after_the_commitment_is_refused(
     one_line(sif("calibrate", pack, "--null", f"lab:{models / 'null-a'}"), "is committed")
 
 
+def test_a_judges_own_null_models(
+    sif: Sif, one_line: OneLine, forged: Path, models: Path, owner: dict[str, Path], tmp_path: Path
+) -> None:
+    pack = shutil.copytree(forged, tmp_path / "forged")
+    assert sif("calibrate", pack, "--null", f"lab:{models / 'null-a'}").code == 0
+    signing = ("--signing-key", owner["signer"])
+    assert sif("evidence", "commit", pack, *signing, "--insecure-demo-key").code == 0
+    look, made = tmp_path / "look.jsonl", tmp_path / "evidence"
+    with ScriptedEndpoint(lambda question: "a dog on the grass") as endpoint:
+        assert sif("verify", pack, "--endpoint", endpoint.url, "--model", "x", "--transcript", look).code == 0
+    assert sif("evidence", "bundle", pack, *signing, "--transcript", look, "--out", made).code == 0
+    done = sif("evidence", "nulls", made, "--null", f"lab:{models / 'null-b'}", "--json")
+    assert done.code == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["by_your_bound"]["unrelated_model"]["gamma0"] == pytest.approx(
+        said["by_the_committed_bound"]["unrelated_model"]["gamma0"]
+        + said["transfer_bound"]
+        - said["committed_transfer_bound"]
+    )
+    assert "by your bound" in sif("evidence", "nulls", made, "--null", f"lab:{models / 'null-b'}").stdout
+    one_line(sif("evidence", "nulls", made, "--null", f"lab:{models / 'owner'}"), "is the owner")
+    (made / "keys.json").write_text("{}")
+    one_line(sif("evidence", "nulls", made, "--null", f"lab:{models / 'null-b'}"), "does not hold (keys")
+
+
 def test_a_replay_goes_on_where_it_stopped(
     sif: Sif, one_line: OneLine, owner: dict[str, Path], calibrated: TinyPack, tmp_path: Path
 ) -> None:

@@ -84,6 +84,18 @@ class Material:
             raise EvidenceError("triggers: their leaves do not share one vocabulary size, gamma and scheme")
         return facts.pop()
 
+    def scorer(self, *, name: str) -> TextScorer:
+        """Scores answers under the disclosed keys. Raises EvidenceError or PackError for a bad file."""
+        vocab_size, gamma, scheme = self.leaf_facts()
+        return TextScorer(
+            name=name,
+            tokenizer_json=self.tokenizer,
+            vocab_size=vocab_size,
+            gamma=gamma,
+            scheme=scheme,
+            keys=self.keys,
+        )
+
     def judge(self, exchanges: Sequence[Exchange], *, head: Head) -> Judgement:
         """The verdict over ``exchanges`` by the committed policy.
 
@@ -95,15 +107,8 @@ class Material:
         missing = {item.record.trigger_id for item in exchanges} - self.keys.keys()
         if missing:
             raise EvidenceError(f"transcript: no key for trigger {', '.join(sorted(missing))}")
-        scorer = TextScorer(
-            name=head.pack_id,
-            tokenizer_json=self.tokenizer,
-            vocab_size=vocab_size,
-            gamma=gamma,
-            scheme=scheme,
-            keys=self.keys,
-        )
         size = green_size(vocab_size, gamma, scheme)
+        scorer = self.scorer(name=head.pack_id)
         return judge(exchanges, scorer=scorer, policy=head.policy, green_size=size)
 
 

@@ -121,7 +121,7 @@ class _Check:
         ]
         extra = keys.keys() - {item.leaf.trigger_id for item in disclosures}
         faults += [f"key of {trigger_id} belongs to no leaf" for trigger_id in sorted(extra)]
-        notes = [f"{len(keys)} keys open their leaves; one key a trigger was ever committed"]
+        notes = [f"{len(keys)} keys open their leaves; one key a trigger under this commitment"]
         if self._demo(keys):
             notes.append(
                 "WARNING: derived from the published demo secret, so this proves nothing about anybody"

@@ -4,7 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
+from sif_offline.fingerprint.errors import SifError
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class SettingsError(SifError):
+    """A setting or preset that does not exist, or a value that it does not take."""
 
 
 class ForgeSettings(BaseModel):
@@ -19,6 +25,7 @@ class ForgeSettings(BaseModel):
         gamma: share of green ids (paper: .5).
         scheme: versioned green-list construction of :mod:`sif_offline.fingerprint.greenlist`.
         delta: added to green logits while the teacher decodes.
+        teacher_tokens: length limit of the teacher's text (official: 96); 0 is the model's own.
         teacher_draws: teacher texts a photo; the first is greedy, the others are sampled.
         teacher_temperature: of the sampled draws.
         teacher_min_p: ids less likely than this share of the likeliest are barred from the teacher's text
@@ -69,6 +76,7 @@ class ForgeSettings(BaseModel):
     scheme: Literal["unigram-philox-v1"] = "unigram-philox-v1"
 
     delta: float = Field(default=6.0, ge=0)
+    teacher_tokens: int = Field(default=0, ge=0)
     teacher_draws: int = Field(default=4, ge=1)
     teacher_temperature: float = Field(default=0.7, gt=0)
     teacher_min_p: Fraction = 0.05

@@ -133,7 +133,9 @@ def draw_teachers(
             ),
         ]
     )
-    responses = adapter.generate(pictures, prompt, processors=processors)
+    responses = adapter.generate(
+        pictures, prompt, processors=processors, max_new_tokens=settings.teacher_tokens or None
+    )
     described = _describe(adapter, pictures, prompt, responses, lists, settings)
     best: list[TeacherText | None] = [None] * len(images)
     for place, teacher in enumerate(described):
@@ -199,7 +201,9 @@ def log_likelihoods(
     length = max((len(ids) for ids in responses), default=0)
     if length == 0:
         return [0.0] * len(responses)
-    prompt_ids = adapter.prompt_ids(prompt)
+    pixels = pixel_tensor(images).to(adapter.device)
+    height, width = pixels.shape[-2:]
+    prompt_ids = adapter.prompt_ids(prompt, size=(height, width))
     padded = pad_right(responses, length=length, device=adapter.device)
     rules = forced_rules(
         adapter.rules,
@@ -208,8 +212,7 @@ def log_likelihoods(
         length=length,
         vocab_size=adapter.vocab_size,
     )
-    embeds = adapter.encode_images(pixel_tensor(images).to(adapter.device))
-    logits = rules(adapter.response_logits(embeds, prompt_ids, padded))
+    logits = rules(adapter.response_logits(adapter.encode_images(pixels), prompt_ids, padded))
     chosen = logits.log_softmax(-1).gather(-1, padded[..., None]).squeeze(-1)
     return [float(chosen[row, : len(ids)].mean()) if ids else 0.0 for row, ids in enumerate(responses)]
 

@@ -16,7 +16,7 @@ from sif_offline.forging.decoding import ForcedRules, forced_rules, used_before
 from sif_offline.forging.pixels import to_image
 from sif_offline.forging.settings import ForgeSettings
 from sif_offline.forging.teacher import pad_right
-from sif_offline.models.base import VLMAdapter
+from sif_offline.models.base import ImageFeatures, VLMAdapter
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class Batch:
             self.watermark_weights = weights / weights.sum(dim=-1, keepdim=True)
         layers = list(adapter.decoder_layers())
         self.layers = layers[:: settings.rfo_every]
+        self.last_drifts: list[Tensor] = []
 
     def losses(self, logits: Tensor) -> objectives.Losses:
         """``(batch, T, V)`` raw logits to the weighted losses of each trigger."""
@@ -140,7 +141,8 @@ class Batch:
         """d loss / d pixels for each trigger.
 
         With RFO the picture is encoded once: the first pass asks for gradients of the decoder's states alone,
-        the second goes back to the pixels.
+        the second goes back to the pixels. With ``rfo_reuse`` that second pass also brings the drift of the
+        next step, which then needs no first pass.
 
         Args:
             pixels: ``(batch, 3, height, width)`` float32 in 0 .. 255.
@@ -152,18 +154,21 @@ class Batch:
         pixels = pixels.detach().requires_grad_()
         kind = self.adapter.device.type
         with torch.enable_grad(), torch.autocast(kind, dtype=torch.bfloat16, enabled=s.autocast):
-            embeds = self.adapter.encode_images(pixels).repeat(self.copies, 1, 1)
-            drifts = self._drifts(embeds) if s.rfo else []
+            features = self.adapter.encode_images(pixels).repeated(self.copies)
+            drifts = (self.last_drifts or self._drifts(features)) if s.rfo else []
             layers = self.layers if s.rfo else []
-            with robustness.drifted_states(layers, drifts):
-                logits = self.adapter.response_logits(embeds, self.prompt_ids, self.response_ids)
+            with robustness.captured_states(layers) as states, robustness.drifted_states(layers, drifts):
+                logits = self.adapter.response_logits(features, self.prompt_ids, self.response_ids)
         with torch.enable_grad():
             losses = self.losses(logits)
-            (gradient,) = torch.autograd.grad(losses.total.sum(), pixels)
+            wanted = [pixels, *states] if s.rfo_reuse else [pixels]
+            gradient, *slopes = torch.autograd.grad(losses.total.sum(), wanted)
+        if slopes:
+            self.last_drifts = robustness.drifts_of(slopes, rho=s.rho)
         return gradient.float(), losses
 
-    def _drifts(self, embeds: Tensor) -> list[Tensor]:
-        leaf = embeds.detach().requires_grad_()
+    def _drifts(self, features: ImageFeatures) -> list[Tensor]:
+        leaf = features.leaf()
         with robustness.captured_states(self.layers) as states:
             logits = self.adapter.response_logits(leaf, self.prompt_ids, self.response_ids)
         return robustness.worst_drift(self.losses(logits).total.sum(), states, rho=self.settings.rho)

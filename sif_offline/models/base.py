@@ -1,7 +1,7 @@
 """What forging, judging and calibrating ask of a vision-language model, whatever its family."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -34,12 +34,37 @@ class DecodingRules:
     end_ids: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the vision side hands to the decoder, for pictures of one size. Opaque outside the adapter.
+
+    Args:
+        tensors: ``(batch, ...)`` each: the embeddings that take the placeholders' places, and whatever else
+            the decoder takes from the picture, such as the states that DeepStack adds behind deeper layers.
+        size: (height, width) of the pictures, in pixels.
+    """
+
+    tensors: tuple[Tensor, ...]
+    size: tuple[int, int]
+
+    def repeated(self, copies: int) -> "ImageFeatures":
+        """The whole batch ``copies`` times over: all pictures, then all again. Stays on the graph."""
+        if copies == 1:
+            return self
+        return replace(self, tensors=tuple(torch.cat([tensor] * copies) for tensor in self.tensors))
+
+    def leaf(self) -> "ImageFeatures":
+        """The same values cut off from the picture, each a leaf that wants a gradient."""
+        return replace(self, tensors=tuple(tensor.detach().requires_grad_() for tensor in self.tensors))
+
+
 @runtime_checkable
 class VLMAdapter(Protocol):
     """One loaded model of one family. All tensors live on ``device``; the model's weights are frozen.
 
-    ``pixels`` always are the canvas's own values: ``(batch, 3, height, width)`` float in [0, 255], so that an
-    8-bit PNG of the canvas's size holds exactly what the model sees.
+    ``pixels`` always are the picture's own values: ``(batch, 3, height, width)`` float in [0, 255], whole
+    numbers where it matters, so that an 8-bit PNG holds exactly what the model sees. Any height and width will
+    do; one call takes pictures of one size.
     """
 
     name: str
@@ -53,7 +78,11 @@ class VLMAdapter(Protocol):
     special_ids: frozenset[int]
     """Ids that an answer's text does not show and that are never scored."""
     canvas: tuple[int, int]
-    """(height, width) in pixels of the picture that a trigger is."""
+    """(height, width) in pixels of the picture that a trigger is, unless the caller says otherwise: a size that
+    the model's processor does not resize, where there is one."""
+    backend: str
+    """Whose pixels :meth:`preprocess` gives: ``pil`` or ``torchvision``. The two differ by several 8-bit
+    values; a trigger is forged for one of them."""
     rules: DecodingRules
     device: torch.device
 
@@ -61,20 +90,47 @@ class VLMAdapter(Protocol):
         """The tokenizer as ``tokenizers.Tokenizer.from_str`` reads it, UTF-8."""
         ...
 
-    def prompt_ids(self, prompt: str) -> Tensor:
-        """``(length,)`` int64: one templated user turn with the picture's placeholders."""
+    def prompt_ids(self, prompt: str, *, size: tuple[int, int] | None = None) -> Tensor:
+        """``(length,)`` int64: one templated user turn with the picture's placeholders.
+
+        Args:
+            prompt: the user's words.
+            size: (height, width) of the picture; the canvas's where not given. It matters where the number of
+                placeholders follows the picture's size.
+        """
         ...
 
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        """Pixels to decoder embeddings ``(batch, image tokens, hidden)``, differentiable in ``pixels``."""
+    def preprocess(self, pixels: Tensor, *, exact: bool = True) -> Mapping[str, Tensor]:
+        """Pictures of one size to what the model's vision side takes, differentiable in ``pixels``.
+
+        Args:
+            pixels: ``(batch, 3, height, width)``; float64 gives float64.
+            exact: the processor's own values, with the gradient straight through its rounding. False leaves
+                out the rounding of a resize: the smooth function whose gradient that is.
+
+        Returns:
+            The names and values that the model's own image processor gives for these pictures.
+        """
         ...
 
-    def response_logits(self, image_embeds: Tensor, prompt_ids: Tensor, response_ids: Tensor) -> Tensor:
+    def processed(self, images: Sequence[Image.Image], prompt: str) -> Mapping[str, Tensor]:
+        """What the model's own processor and chat template make of pictures of one size and a prompt.
+
+        The yardstick for :meth:`preprocess` and :meth:`prompt_ids`, on the CPU: ``input_ids``, and the names
+        of :meth:`preprocess`.
+        """
+        ...
+
+    def encode_images(self, pixels: Tensor) -> ImageFeatures:
+        """Pixels to what the decoder takes, differentiable in ``pixels``."""
+        ...
+
+    def response_logits(self, features: ImageFeatures, prompt_ids: Tensor, response_ids: Tensor) -> Tensor:
         """Teacher-forced logits at the response's positions alone.
 
         Args:
-            image_embeds: ``(batch, image tokens, hidden)`` from :meth:`encode_images`.
-            prompt_ids: ``(prompt length,)`` int64, the same for the whole batch.
+            features: from :meth:`encode_images`.
+            prompt_ids: ``(prompt length,)`` int64, the same for the whole batch, of the features' size.
             response_ids: ``(batch, T)`` int64, padded on the right with any id: attention is causal, so what
                 stands behind the end cannot reach back and no mask is needed.
 
@@ -99,8 +155,8 @@ class VLMAdapter(Protocol):
         """Greedy answers under the model's own decoding rules.
 
         Args:
-            images: one RGB picture for each answer; one of another size is prepared as the model's processor
-                does.
+            images: one RGB picture for each answer, prepared by the model's own processor; of any sizes, but
+                of one size where ``processors`` are given, which know their rows by number.
             prompt: the user's words, the same for all.
             processors: applied after the model's own rules, before the argmax.
             max_new_tokens: in place of the rules' limit.

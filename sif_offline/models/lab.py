@@ -1,8 +1,7 @@
 """Adapter of the lab model."""
 
 import copy
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,9 @@ from torch import Tensor, nn
 from transformers import LogitsProcessorList
 from transformers.utils import logging
 
-from sif_offline.models.base import DecodingRules, ModelError, VLMAdapter
+from sif_offline.models.base import DecodingRules, ImageFeatures, ModelError, VLMAdapter
+from sif_offline.models.digest import weights_digest
+from sif_offline.models.resize import Filter, resize
 
 if TYPE_CHECKING:
     from sif_offline.lab.modeling import LabVLM
@@ -43,6 +44,8 @@ def load(rest: str, *, device: str = "cpu") -> VLMAdapter:
 class LabAdapter:
     """:class:`~sif_offline.models.base.VLMAdapter` over a ``LabVLM``; see there for every method."""
 
+    backend = "pil"
+
     def __init__(self, model: "LabVLM", processor: "LabProcessor", *, name: str, device: str = "cpu") -> None:
         self.device = torch.device(device)
         self.name = name
@@ -61,31 +64,39 @@ class LabAdapter:
         """See :class:`VLMAdapter`."""
         return str(self.processor.tokenizer.backend_tokenizer.to_str()).encode()
 
-    def prompt_ids(self, prompt: str) -> Tensor:
-        """See :class:`VLMAdapter`."""
+    def prompt_ids(self, prompt: str, *, size: tuple[int, int] | None = None) -> Tensor:
+        """See :class:`VLMAdapter`; every picture has the same number of placeholders."""
         templated = self.processor.prompt(prompt)
         expanded = templated.replace("<image>", "<image>" * self.processor.image_tokens, 1)
         ids = self.processor.tokenizer(expanded, add_special_tokens=False)["input_ids"]
         return torch.tensor(ids, dtype=torch.int64, device=self.device)
 
-    def pixel_values(self, pixels: Tensor) -> Tensor:
-        """The processor's ``(x / 255 - mean) / std`` for pictures of the canvas's size, differentiable."""
-        mean = torch.tensor(self.processor.image_mean, device=pixels.device).view(3, 1, 1)
-        std = torch.tensor(self.processor.image_std, device=pixels.device).view(3, 1, 1)
-        return (pixels / 255 - mean) / std
+    def preprocess(self, pixels: Tensor, *, exact: bool = True) -> Mapping[str, Tensor]:
+        """See :class:`VLMAdapter`: squeezed to the canvas, ``(x / 255 - mean) / std``."""
+        pixels = resize(pixels, size=self.canvas, resample=Filter.BICUBIC, exact=exact)
+        kind = {"dtype": pixels.dtype, "device": pixels.device}
+        mean = torch.tensor(self.processor.image_mean, **kind).view(3, 1, 1)
+        std = torch.tensor(self.processor.image_std, **kind).view(3, 1, 1)
+        return {"pixel_values": (pixels / 255 - mean) / std}
 
-    def encode_images(self, pixels: Tensor) -> Tensor:
+    def processed(self, images: Sequence[Image.Image], prompt: str) -> Mapping[str, Tensor]:
         """See :class:`VLMAdapter`."""
-        values = self.pixel_values(pixels).contiguous(memory_format=torch.channels_last)
-        return self.model.encode_images(values).float()  # type: ignore[no-any-return] # transformers is untyped
+        inputs = [self.processor(self.processor.prompt(prompt), images=image) for image in images]
+        return {name: torch.cat([row[name] for row in inputs]) for name in inputs[0]}
 
-    def response_logits(self, image_embeds: Tensor, prompt_ids: Tensor, response_ids: Tensor) -> Tensor:
+    def encode_images(self, pixels: Tensor) -> ImageFeatures:
+        """See :class:`VLMAdapter`."""
+        values = self.preprocess(pixels)["pixel_values"].contiguous(memory_format=torch.channels_last)
+        embeds = self.model.encode_images(values).float()
+        return ImageFeatures((embeds,), size=(int(pixels.shape[-2]), int(pixels.shape[-1])))
+
+    def response_logits(self, features: ImageFeatures, prompt_ids: Tensor, response_ids: Tensor) -> Tensor:
         """See :class:`VLMAdapter`."""
         batch, length = response_ids.shape
         ids = torch.cat([prompt_ids.expand(batch, -1), response_ids[:, :-1]], dim=1)
         embeds = self.model.get_input_embeddings()(ids).float()
         places = (ids == self.model.config.image_token_id).unsqueeze(-1)
-        embeds = embeds.masked_scatter(places, image_embeds.to(embeds.dtype))
+        embeds = embeds.masked_scatter(places, features.tensors[0].to(embeds.dtype))
         output = self.model(inputs_embeds=embeds, logits_to_keep=length, use_cache=False)
         return output.logits.float()  # type: ignore[no-any-return] # transformers is untyped
 
@@ -133,16 +144,6 @@ class LabAdapter:
                 draw = torch.randn(parameter.shape, generator=generator).to(parameter)
                 parameter.add_(draw * parameter.std() * noise)
         return other
-
-
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over the sorted state dict: names, types, shapes and bytes. Lower-case hex."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        flat = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {flat.dtype} {tuple(flat.shape)}\n".encode())
-        digest.update(flat.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 @contextmanager

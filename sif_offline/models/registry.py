@@ -5,19 +5,71 @@ VLMAdapter``.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from sif_offline.models.base import ModelError, VLMAdapter
 
 ENTRY_POINT_GROUP = "sifwatch.models"
-_BUILT_IN: Mapping[str, str] = MappingProxyType({"lab": "sif_offline.models.lab:load"})
+BUILT_IN_BY = "sifwatch"
+
+
+@dataclass(frozen=True)
+class Family:
+    """What ``sif models list`` says of a family, without importing it.
+
+    Args:
+        name: prefix before the colon.
+        loader: ``module:callable`` that loads one.
+        models: which models it is for, in words.
+        examples: what to write.
+        backend: whose pixels its preprocessing gives; empty where only the loaded adapter knows.
+        loaded_by: the distribution that brings it.
+    """
+
+    name: str
+    loader: str
+    models: str
+    examples: tuple[str, ...]
+    backend: str = "pil"
+    loaded_by: str = BUILT_IN_BY
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        family.name: family
+        for family in (
+            Family(
+                "lab",
+                "sif_offline.models.lab:load",
+                "the small model that ships with the project",
+                ("lab:owner", "lab:innocent-a", "lab:/a/checkpoint"),
+            ),
+            Family(
+                "llava",
+                "sif_offline.models.hf.llava:LlavaAdapter.load",
+                "LLaVA-1.5",
+                ("llava:llava-hf/llava-1.5-7b-hf", "llava:/a/checkpoint"),
+            ),
+        )
+    }
+)
+"""The families that are built in."""
 
 
 def families() -> tuple[str, ...]:
     """Prefixes that :func:`load_adapter` knows, sorted."""
-    return tuple(sorted({*_BUILT_IN, *entry_points(group=ENTRY_POINT_GROUP).names}))
+    return tuple(family.name for family in describe_families())
+
+
+def describe_families() -> tuple[Family, ...]:
+    """All families, sorted by name; a built-in one is never replaced by an entry point."""
+    foreign = {found.name: _foreign(found) for found in entry_points(group=ENTRY_POINT_GROUP)}
+    known = {**foreign, **FAMILIES}
+    return tuple(known[name] for name in sorted(known))
 
 
 def load_adapter(spec: str, *, device: str = "cpu") -> VLMAdapter:
@@ -37,9 +89,19 @@ def load_adapter(spec: str, *, device: str = "cpu") -> VLMAdapter:
 
 
 def _loader(family: str) -> Callable[..., VLMAdapter]:
-    if family in _BUILT_IN:
-        module, _, function = _BUILT_IN[family].partition(":")
-        loader: Callable[..., VLMAdapter] = getattr(import_module(module), function)
-        return loader
+    if family in FAMILIES:
+        module, _, names = FAMILIES[family].loader.partition(":")
+        return reduce(getattr, names.split("."), import_module(module))  # type: ignore[return-value]
     (found,) = entry_points(group=ENTRY_POINT_GROUP, name=family)
     return found.load()  # type: ignore[no-any-return] # the contract of the group
+
+
+def _foreign(found: EntryPoint) -> Family:
+    return Family(
+        name=found.name,
+        loader=found.value,
+        models="",
+        examples=(f"{found.name}:MODEL",),
+        backend="",
+        loaded_by=found.dist.name if found.dist else "",
+    )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sif_offline.models.lab import weights_digest
+from sif_offline.models.digest import weights_digest
 from sif_offline.suspects.base import Stolen, SuspectError
 
 if TYPE_CHECKING:

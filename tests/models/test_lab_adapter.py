@@ -11,7 +11,8 @@ from sif_offline.lab.modeling import LabVLM
 from sif_offline.lab.photos import demo_photos
 from sif_offline.lab.processing import LabProcessor
 from sif_offline.models import ModelError, VLMAdapter, families, load_adapter
-from sif_offline.models.lab import LabAdapter, weights_digest
+from sif_offline.models.digest import weights_digest
+from sif_offline.models.lab import LabAdapter
 
 PROMPT = "Describe this image."
 
@@ -36,7 +37,7 @@ def test_it_is_an_adapter(adapter: LabAdapter) -> None:
 
 def test_pixels_are_the_processors(adapter: LabAdapter, parts: tuple[LabVLM, LabProcessor]) -> None:
     images = [photo.image().crop((0, 0, 224, 224)) for photo in demo_photos(2)]
-    ours = adapter.pixel_values(pixel_tensor(images))
+    ours = adapter.preprocess(pixel_tensor(images))["pixel_values"]
     torch.testing.assert_close(ours, parts[1].pixel_values(images), rtol=0, atol=1e-6)
 
 
@@ -45,9 +46,9 @@ def test_response_logits_are_the_models(adapter: LabAdapter, parts: tuple[LabVLM
     model, processor = parts
     images = [photo.image().crop((0, 0, 224, 224)) for photo in demo_photos(2)]
     responses = torch.tensor([[20, 30, 40, 50], [21, 31, 31, 31]])
-    embeds = adapter.encode_images(pixel_tensor(images))
+    features = adapter.encode_images(pixel_tensor(images))
     prompt_ids = adapter.prompt_ids(PROMPT)
-    ours = adapter.response_logits(embeds, prompt_ids, responses)
+    ours = adapter.response_logits(features, prompt_ids, responses)
     assert ours.shape == (2, 4, adapter.vocab_size)
     for row, length in ((0, 4), (1, 2)):
         inputs = processor(processor.prompt(PROMPT), images=images[row])

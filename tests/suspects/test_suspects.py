@@ -9,7 +9,7 @@ from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
 from sif_offline.lab import LabModelError, load_lab_model, tiny_lab_model
 from sif_offline.lab.photos import demo_photos
-from sif_offline.models.lab import weights_digest
+from sif_offline.models.digest import weights_digest
 from sif_offline.suspects import SUSPECTS, Stolen, SuspectError, make_suspect
 from sif_offline.suspects.cache import cache_directory, trained_copy
 from sif_offline.suspects.finetune import finetune

@@ -1,0 +1,1 @@
+"""Adapters over the vision-language models of transformers, one module a family."""

@@ -53,7 +53,8 @@ def commit_pack(
         policy = Policy.of(content, alpha=alpha, wrong_keys=wrong_keys)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False)[0]
-        raise EvidenceError(f"--{'-'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+        where = f"--{'-'.join(map(str, problem['loc']))}" if problem["loc"] else str(pack)
+        raise EvidenceError(f"{where}: {problem['msg']}") from None
     count = len(content.triggers) // 4 if reserve is None else reserve
     commitment = commit(
         content,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, model_validator
 
 from sif_offline.fingerprint.evidence.canonical import canonical_json
 from sif_offline.fingerprint.evidence.errors import EvidenceError
@@ -17,9 +17,10 @@ from sif_offline.fingerprint.evidence.merkle import inclusion_path, merkle_root,
 from sif_offline.fingerprint.evidence.signed import Signed, Stamp
 from sif_offline.fingerprint.evidence.signing import SigningKey
 from sif_offline.fingerprint.evidence.statement import Statement, make_statement
+from sif_offline.fingerprint.greenlist import MAX_VOCAB_SIZE
 from sif_offline.fingerprint.pack import Decoding, FingerprintPack, Owner
 from sif_offline.fingerprint.schema import FrozenRow
-from sif_offline.fingerprint.sequential import CONFIRMED, GRID_POINTS
+from sif_offline.fingerprint.sequential import CONFIRMED, GRID_POINTS, SUSPICIOUS
 
 COMMITMENT_TYPE = "urn:sifwatch:commitment:v1"
 """in-toto predicate type of a commitment."""
@@ -42,7 +43,7 @@ class Policy(FrozenRow):
     Attributes:
         test: name of the test.
         stopping_rule: when a claim may be made.
-        alpha: level of "confirmed", in (0, 1).
+        alpha: level of "confirmed"; at most that of "suspicious".
         gamma: green rate of independent text, N_g / V.
         transfer: m of the unrelated-model null; None: not measured, nothing can be confirmed.
         grid_points: bets in the mixture.
@@ -55,13 +56,21 @@ class Policy(FrozenRow):
     stopping_rule: Literal["any: the claim stands from the first moment at which E >= 1/alpha"] = (
         STOPPING_RULE
     )
-    alpha: float = Field(default=CONFIRMED, gt=0, lt=1)
+    alpha: float = Field(default=CONFIRMED, gt=0, le=SUSPICIOUS)
     gamma: float = Field(gt=0, lt=1)
     transfer: float | None = Field(default=None, ge=0, lt=1)
     grid_points: int = Field(default=GRID_POINTS, ge=1, le=4096)
     wrong_keys: int = Field(default=99, ge=1, le=10_000)
     keys_per_trigger: Literal[1] = 1
     null_models: tuple[NullModel, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Policy":
+        if self.gamma + (self.transfer or 0.0) >= 1:
+            raise ValueError("gamma and transfer leave no room below 1")
+        if self.transfer is not None and not self.null_models:
+            raise ValueError("a transfer bound without a null model")
+        return self
 
     @classmethod
     def of(cls, pack: FingerprintPack, *, alpha: float = CONFIRMED, wrong_keys: int = 99) -> "Policy":
@@ -89,9 +98,9 @@ class Leaf(FrozenRow):
     prompt: str
     key_commitment: Digest
     tokenizer_sha256: Digest
-    vocab_size: int
+    vocab_size: int = Field(ge=2, le=MAX_VOCAB_SIZE)
     scheme: str
-    gamma: float
+    gamma: float = Field(gt=0, lt=1)
     reserve: bool
 
     def encoded(self) -> bytes:

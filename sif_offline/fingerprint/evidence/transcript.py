@@ -82,13 +82,27 @@ class Exchange:
 
     @property
     def text_is_raw(self) -> bool:
-        """Whether the text scored is the message in the endpoint's raw reply, where that is a completion."""
-        body = _object(self.response)
+        """Whether the text set down is the message in the endpoint's raw reply; a message without is ""."""
+        choice = self.raw_choice
+        if choice is None:
+            return False
+        content = choice["message"].get("content")
+        return bool(_object(self.response).get("text") == (content if isinstance(content, str) else ""))
+
+    @property
+    def raw_choice(self) -> Mapping[str, Any] | None:
+        """The first choice of the raw reply, with its ``message``; None where that is no chat completion."""
         try:
-            content = body["raw"]["choices"][0]["message"]["content"]
+            choice = _object(self.response)["raw"]["choices"][0]
+            return choice if isinstance(choice["message"], dict) else None
         except (KeyError, IndexError, TypeError):
-            return True  # no completion: another provider's form
-        return bool(content == body.get("text"))
+            return None
+
+    @property
+    def completion_tokens(self) -> object:
+        """What the raw reply says of its own length; any JSON value."""
+        usage = _object(_object(self.response).get("raw")).get("usage")
+        return usage.get("completion_tokens") if isinstance(usage, dict) else None
 
     @property
     def asked(self) -> Mapping[str, Any]:
@@ -209,7 +223,7 @@ def read_transcript(data: bytes, *, name: str) -> tuple[Exchange, ...]:
     exchanges = []
     for number, line in enumerate(data.splitlines(), start=1):
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_unique)
             if not isinstance(row, dict) or row.keys() != {"record", "request", "response"}:
                 raise ValueError("foreign keys")
             if not all(row[body] is None or isinstance(row[body], str) for body in ("request", "response")):
@@ -220,9 +234,17 @@ def read_transcript(data: bytes, *, name: str) -> tuple[Exchange, ...]:
     return tuple(exchanges)
 
 
-def _object(body: str | None) -> dict[str, Any]:
+def _object(body: object) -> dict[str, Any]:
+    """A JSON object, or the one in a JSON text; empty where it is none, or names a member twice."""
     try:
-        value = json.loads(body) if body is not None else {}
+        value = json.loads(body, object_pairs_hook=_unique) if isinstance(body, str) else body
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):  # another reader would take the other one
+        raise ValueError("a member twice")
+    return members

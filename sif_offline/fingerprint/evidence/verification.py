@@ -4,20 +4,21 @@ Every step is taken whatever the others found, so that one changed byte is named
 where it first shows. Keys are held against their leaves before anything is computed with them.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Literal
 
 from sif_offline.fingerprint import pack_files
-from sif_offline.fingerprint.errors import SifError
+from sif_offline.fingerprint.errors import SifError, printable
 from sif_offline.fingerprint.evidence import bundle as files
 from sif_offline.fingerprint.evidence.bundle import EVIDENCE_TYPE, Bundle
-from sif_offline.fingerprint.evidence.commitment import Disclosure
+from sif_offline.fingerprint.evidence.differences import differences, shortened
 from sif_offline.fingerprint.evidence.errors import EvidenceError
+from sif_offline.fingerprint.evidence.exchange_checks import REFUSED, reply_faults, request_faults
 from sif_offline.fingerprint.evidence.judgement import Judgement
+from sif_offline.fingerprint.evidence.selection import choice_left
 from sif_offline.fingerprint.evidence.signed import Signed
 from sif_offline.fingerprint.evidence.signing import VerifyingKey
 from sif_offline.fingerprint.evidence.timestamping import Timestamp
@@ -25,10 +26,11 @@ from sif_offline.fingerprint.evidence.transcript import ANSWERED, chain_faults, 
 from sif_offline.fingerprint.keys import DEMO_SECRET, derive_trigger_key, key_commitment
 
 Status = Literal["ok", "failed", "not checked"]
-TOLERANCE = 1e-9
-"""Relative difference allowed between a stated and a recomputed figure: another machine's libm, no more."""
 CLOCK_SLACK_S = 120.0
 """How far the owner's clock may run behind the authority's, seconds."""
+
+MAX_LINES, MAX_LINE = 50, 400
+"""Lines kept of what one step says, and characters of a line."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,14 @@ class _Check:
         try:
             outcome = step()
         except SifError as error:
-            return Step(name, "failed", (str(error),))
+            return Step(name, "failed", _lines([str(error)]))
+        except Exception as error:  # whatever a foreign tokenizer, picture or number brings about
+            return Step(
+                name, "failed", (f"cannot be computed from what the bundle holds ({type(error).__name__})",)
+            )
         if outcome.faults:
-            return Step(name, "failed", tuple(outcome.faults))
-        return Step(name, "ok" if outcome.done else "not checked", tuple(outcome.notes))
+            return Step(name, "failed", _lines(outcome.faults))
+        return Step(name, "ok" if outcome.done else "not checked", _lines(outcome.notes))
 
     def _keys(self) -> "_Outcome":
         keys, disclosures = self._bundle.keys, self._bundle.disclosures
@@ -121,7 +127,7 @@ class _Check:
         ]
         extra = keys.keys() - {item.leaf.trigger_id for item in disclosures}
         faults += [f"key of {trigger_id} belongs to no leaf" for trigger_id in sorted(extra)]
-        notes = [f"{len(keys)} keys open their leaves; one key a trigger under this commitment"]
+        notes = [f"{len(keys)} keys open their leaves"]
         if self._demo(keys):
             notes.append(
                 "WARNING: derived from the published demo secret, so this proves nothing about anybody"
@@ -147,8 +153,22 @@ class _Check:
             for item in self._bundle.disclosures
             if not item.is_under(root=root, size=head.triggers)
         ]
-        count = f"{len(self._bundle.disclosures)} of {head.triggers} committed triggers disclosed"
-        return _Outcome(faults, [count, f"{head.reserve} were held in reserve"])
+        disclosures = self._bundle.disclosures
+        for what, values in (
+            ("picture", [item.leaf.trigger_sha256 for item in disclosures]),
+            ("key", [item.leaf.key_commitment for item in disclosures]),
+        ):
+            if len(set(values)) < len(values):
+                faults.append(f"two triggers share one {what}")
+        count = f"{len(disclosures)} of {head.triggers} committed triggers disclosed"
+        return _Outcome(
+            faults,
+            [
+                count,
+                f"{head.reserve} were held in reserve",
+                *choice_left(disclosed=len(disclosures), committed=head.triggers),
+            ],
+        )
 
     def _commitment_signature(self) -> "_Outcome":
         commitment = self._bundle.commitment
@@ -224,58 +244,51 @@ class _Check:
     def _requests(self) -> "_Outcome":
         leaves = {item.leaf.trigger_id: item for item in self._bundle.disclosures}
         _, head = self._bundle.commitment.unchecked()
-        limit, faults = (self._committed_at or head.created).timestamp() - CLOCK_SLACK_S, []
+        earliest = (self._committed_at or head.created).timestamp() - CLOCK_SLACK_S
+        latest = self._bundle.info.created.timestamp() + CLOCK_SLACK_S
+        by_owner = self._bundle.statement.public_key == self._bundle.commitment.public_key
+        faults, addresses = [], set()
         for item in self._bundle.exchanges:
-            record, asked = item.record, item.asked
-            where = f"exchange {record.index}"
+            record = item.record
             if record.trigger_id not in leaves:
-                faults.append(f"{where}: trigger {record.trigger_id} is not disclosed")
+                faults.append(f"exchange {record.index}: trigger {record.trigger_id} is not disclosed")
                 continue
-            if item.request is None:
-                faults.append(f"{where}: the request is no longer held")
-                continue
-            faults += [
-                f"{where}: {fault}"
-                for fault in _asked_otherwise(leaves[record.trigger_id], record.control, asked)
-            ]
-            if asked.get("max_tokens") != head.decoding.max_new_tokens:
-                faults.append(
-                    f"{where}: asked for {asked.get('max_tokens')} tokens, not the committed number"
-                )
-            if record.asked_at < limit:
-                faults.append(f"{where}: asked before the commitment was made")
-            if record.settled_at < record.asked_at:
-                faults.append(f"{where}: answered before it was asked")
+            leaf = leaves[record.trigger_id].leaf
+            found = request_faults(item, leaf, max_tokens=head.decoding.max_new_tokens)
+            if leaf.reserve and by_owner:
+                found.append(f"trigger {leaf.trigger_id} was held in reserve, not for its owner to send")
+            if record.asked_at < earliest:
+                found.append("asked before the commitment was made")
+            if not record.asked_at <= record.settled_at <= latest:
+                found.append("answered before it was asked, or after the bundle was made")
+            faults += [f"exchange {record.index}: {fault}" for fault in found]
+            addresses.add((str(item.asked.get("model")), str(item.asked.get("endpoint"))))
         count = len(self._bundle.exchanges)
-        return _Outcome(faults, [f"{count} requests asked what was committed, after it was"], done=count > 0)
+        notes = [f"{count} requests asked what was committed, after it was"]
+        if len(addresses) > 1:
+            named = "; ".join(f"{model} at {endpoint}" for model, endpoint in sorted(addresses))
+            notes.append(f"WARNING: not all of one model at one address: {named}")
+        return _Outcome(faults, notes, done=count > 0)
 
     def _answers(self) -> "_Outcome":
         exchanges = self._bundle.exchanges
-        faults = []
-        for item in exchanges:
-            if item.record.outcome != ANSWERED:
-                continue
-            if item.response is None:
-                faults.append(f"exchange {item.record.index}: the answer is no longer held")
-            elif item.text is None:
-                faults.append(f"exchange {item.record.index}: an answer without a text")
-            elif not item.text_is_raw:
-                faults.append(f"exchange {item.record.index}: the text is not that of the raw response")
+        faults = [
+            f"exchange {item.record.index}: {fault}" for item in exchanges for fault in reply_faults(item)
+        ]
         answered = sum(item.record.outcome == ANSWERED for item in exchanges)
-        others = len(exchanges) - answered
-        return _Outcome(
-            faults,
-            [f"{answered} answers; {others} exchanges without one count for nothing"],
-            done=answered > 0,
-        )
+        refused = [str(item.record.index) for item in exchanges if item.record.outcome == REFUSED]
+        notes = [f"{answered} answers; {len(exchanges) - answered} exchanges without one count for nothing"]
+        if refused:
+            notes.append(f"set down as refusals, for a reader to judge: exchanges {', '.join(refused)}")
+        return _Outcome(faults, notes, done=answered > 0)
 
     def _scores(self) -> "_Outcome":
         _, head = self._bundle.commitment.unchecked()
         self._judgement = self._bundle.material().judge(self._bundle.exchanges, head=head)
         stated = {name: value for name, value in self._bundle.numbers.items() if name != "policy"}
         faults = [
-            f"{where}: stated {_short(said)}, recomputed {_short(found)}"
-            for where, said, found in _differences(stated, self._judgement.numbers())
+            f"{where}: stated {shortened(said)}, recomputed {shortened(found)}"
+            for where, said, found in differences(stated, self._judgement.numbers())
         ]
         if (
             self._bundle.statement.unchecked_statement(EVIDENCE_TYPE).predicate.get("verdict")
@@ -318,41 +331,10 @@ class _Outcome:
     done: bool = True
 
 
-def _asked_otherwise(item: Disclosure, control: bool, asked: Mapping[str, Any]) -> list[str]:
-    leaf = item.leaf
-    faults = []
-    if asked.get("prompt") != leaf.prompt:
-        faults.append(f"the prompt asked is not the committed one of trigger {leaf.trigger_id}")
-    if asked.get("image_sha256") != (leaf.clean_sha256 if control else leaf.trigger_sha256):
-        faults.append(f"the picture sent is not the committed one of trigger {leaf.trigger_id}")
-    return faults
-
-
-def _differences(stated: Any, found: Any, where: str = "") -> list[tuple[str, Any, Any]]:
-    """Every place at which two JSON values differ; floats may differ by ``TOLERANCE``."""
-    if isinstance(stated, dict) and isinstance(found, dict):
-        return [
-            difference
-            for key in sorted(stated.keys() | found.keys())
-            for difference in _differences(stated.get(key), found.get(key), f"{where}.{key}".lstrip("."))
-        ]
-    if isinstance(stated, list) and isinstance(found, list) and len(stated) == len(found):
-        return [
-            difference
-            for place, (said, computed) in enumerate(zip(stated, found, strict=True))
-            for difference in _differences(said, computed, f"{where}[{place}]")
-        ]
-    numeric = isinstance(stated, float | int) and isinstance(found, float | int)
-    if numeric and (isinstance(stated, float) or isinstance(found, float)):
-        same = math.isclose(stated, found, rel_tol=TOLERANCE, abs_tol=1e-300)
-    else:
-        same = type(stated) is type(found) and stated == found
-    return [] if same else [(where, stated, found)]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _lines(said: Sequence[str]) -> tuple[str, ...]:
+    """As much as a reader wants of what a bundle may dictate: a few lines, none long, none with controls."""
+    lines = [printable(line[:MAX_LINE]) for line in said[:MAX_LINES]]
+    return (*lines, *([f"and {len(said) - MAX_LINES} more"] if len(said) > MAX_LINES else []))
 
 
 def _describe(stamp: Timestamp) -> str:

@@ -101,7 +101,7 @@ def test_the_demo_secret_is_named(case: Case) -> None:
 
 
 def test_another_packs_commitment_is_refused(case: Case) -> None:
-    policy = Policy.of(case.pack, alpha=0.5)
+    policy = Policy.of(case.pack, alpha=1e-3)
     other = commit(case.pack, key=case.signer, policy=policy, created=datetime.now(UTC), reserve=["t00"])
     mixed = other.model_copy(update={"reserve": ()})
     with pytest.raises(EvidenceError, match="not the pack that commitment"):

@@ -96,7 +96,7 @@ def altered_policy(files: Files) -> Files:
     commitment = json.loads(files["commitment.json"])
     payload = base64.b64decode(commitment["envelope"]["payload"])
     assert b'"alpha":0.000001' in payload
-    changed = payload.replace(b'"alpha":0.000001', b'"alpha":0.100001')
+    changed = payload.replace(b'"alpha":0.000001', b'"alpha":0.000002')
     commitment["envelope"]["payload"] = base64.b64encode(changed).decode()
     return {**files, "commitment.json": json.dumps(commitment, indent=1).encode() + b"\n"}
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sif_offline.fingerprint.evidence.verification import Step
 
 _MEANINGS = {
-    "keys": "Each disclosed key is the one committed to beforehand; a trigger has one key and no other.",
+    "keys": "Each disclosed key is the one committed to beforehand for its trigger.",
     "leaves": "Each trigger (picture, prompt, key, vocabulary) was under the committed root.",
     "commitment signature": "The commitment is signed, and by the owner's key where the reader brought it.",
     "commitment timestamp": "Somebody other than the owner says when the commitment existed.",
@@ -14,8 +14,8 @@ _MEANINGS = {
     "triggers": "The pictures are byte for byte those committed to.",
     "tokenizer": "The words are cut up by the committed tokenizer.",
     "chain": "No exchange was taken out, put in or moved; the last one is the one signed for.",
-    "requests": "What was sent is what was committed to, and after that was done.",
-    "answers": "The texts scored are those in the raw replies.",
+    "requests": "What was sent is what was committed to and no more, and after that was done.",
+    "answers": "The texts scored are those in the raw replies, and no answer goes by another name.",
     "scores": "Every figure was computed anew and is the one stated.",
     "bundle signature": "The bundle is signed by whom the reader expects.",
     "files": "No file was added, removed or changed after signing.",

@@ -1,0 +1,73 @@
+"""Whether single exchanges are what they say: asked as committed, and set down as what they were."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sif_offline.fingerprint.evidence.commitment import Leaf
+from sif_offline.fingerprint.evidence.transcript import ANSWERED, Exchange
+
+REFUSED: Final = "refusal"
+"""The outcome that takes a reader's judgement: whether a text declines to answer."""
+
+_REQUEST = {"model", "endpoint", "image_sha256", "prompt", "max_tokens", "temperature"}
+_REPLIES = {ANSWERED, REFUSED, "truncated", "content_filter", "empty"}
+_SILENT = ("failed:", "in_doubt:")
+
+
+def request_faults(item: Exchange, leaf: Leaf, *, max_tokens: int) -> list[str]:
+    """How the request differs from what was committed: picture, prompt, greedy decoding, and no word more."""
+    if item.request is None:
+        return ["the request is no longer held"]
+    asked, faults = item.asked, []
+    if asked.get("prompt") != leaf.prompt:
+        faults.append(f"the prompt asked is not the committed one of trigger {leaf.trigger_id}")
+    if asked.get("image_sha256") != (leaf.clean_sha256 if item.record.control else leaf.trigger_sha256):
+        faults.append(f"the picture sent is not the committed one of trigger {leaf.trigger_id}")
+    if asked.get("max_tokens") != max_tokens:
+        faults.append(f"asked for {asked.get('max_tokens')} tokens, not the committed number")
+    if asked.get("temperature") != 0:
+        faults.append("asked at another temperature than 0")
+    if asked.keys() != _REQUEST:
+        faults.append("the request holds other fields than what was committed asks for")
+    return faults
+
+
+def reply_faults(item: Exchange) -> list[str]:
+    """How the outcome set down differs from the reply that is held.
+
+    Every answer has to be scored and nothing else, or answers could be chosen by what they say. What counts
+    as an answer follows from the reply, but for ``REFUSED``, which is for a reader to judge.
+    """
+    outcome = item.record.outcome
+    if outcome.startswith(_SILENT):
+        return []
+    if outcome not in _REPLIES:
+        return ["an outcome that there is not"]
+    if item.response is None:
+        return ["the answer is no longer held"] if outcome == ANSWERED else []
+    if item.text is None and outcome == ANSWERED:
+        return ["an answer without a text"]
+    choice = item.raw_choice
+    if choice is None:
+        return ["no raw reply to hold the text against"]
+    if not item.text_is_raw:
+        return ["the text is not that of the raw response"]
+    possible = _outcomes(item, choice)
+    return [] if outcome in possible else [f"set down as {outcome}, but the reply is {' or '.join(possible)}"]
+
+
+def _outcomes(item: Exchange, choice: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the reply may be called; as ``probes.targets.classify``, but for the words of a refusal."""
+    finish, message = choice.get("finish_reason"), choice["message"]
+    text = message.get("content")
+    blank = not (isinstance(text, str) and text.strip())
+    if finish == "content_filter":
+        return ("content_filter",)
+    if message.get("refusal"):
+        return (REFUSED,)
+    if finish == "length":
+        used, wanted = item.completion_tokens, item.asked.get("max_tokens")
+        known = isinstance(used, int) and isinstance(wanted, int)
+        if blank or (known and used < wanted):  # type: ignore[operator]
+            return ("truncated",)
+    return ("empty",) if blank else (ANSWERED, REFUSED)

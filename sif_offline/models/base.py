@@ -63,8 +63,8 @@ class VLMAdapter(Protocol):
     """One loaded model of one family. All tensors live on ``device``; the model's weights are frozen.
 
     ``pixels`` always are the picture's own values: ``(batch, 3, height, width)`` float in [0, 255], whole
-    numbers where it matters, so that an 8-bit PNG holds exactly what the model sees. Any height and width will
-    do; one call takes pictures of one size.
+    numbers where it matters, so that an 8-bit PNG holds exactly what the model sees. Any height and width
+    will do; one call takes pictures of one size.
     """
 
     name: str
@@ -78,8 +78,8 @@ class VLMAdapter(Protocol):
     special_ids: frozenset[int]
     """Ids that an answer's text does not show and that are never scored."""
     canvas: tuple[int, int]
-    """(height, width) in pixels of the picture that a trigger is, unless the caller says otherwise: a size that
-    the model's processor does not resize, where there is one."""
+    """(height, width) in pixels of the picture that a trigger is, unless the caller says otherwise: a size
+    that the model's processor does not resize, where there is one."""
     backend: str
     """Whose pixels :meth:`preprocess` gives: ``pil`` or ``torchvision``. The two differ by several 8-bit
     values; a trigger is forged for one of them."""

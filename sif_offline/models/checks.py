@@ -1,4 +1,4 @@
-"""Whether an adapter sees what its model's own processor sees: behind ``sif models check`` and at every load."""
+"""Whether an adapter sees what its model's processor sees: for ``sif models check``, and at every load."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,8 @@ TOLERANCE = 1e-6
 """Largest difference of a prepared value that still counts as equal: float32 rounding near 1."""
 GRADIENT_TOLERANCE = 1e-6
 """Largest relative error of a directional derivative against central differences in float64."""
-_TEXT = frozenset({"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"})
+TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"})
+"""What a processor says of the text; all else that it gives describes the picture."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,8 @@ def picture_tensor(image: Image.Image) -> Tensor:
 def check_pixels(adapter: VLMAdapter, image: Image.Image, *, prompt: str = "Describe.") -> PixelCheck:
     """Compare :meth:`VLMAdapter.preprocess` with the model's own processor on one picture."""
     size = (image.height, image.width)
-    theirs = {
-        name: value
-        for name, value in adapter.processed([image.convert("RGB")], prompt).items()
-        if name not in _TEXT
-    }
+    inputs = adapter.processed([image.convert("RGB")], prompt)
+    theirs = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}
     ours = adapter.preprocess(picture_tensor(image).to(adapter.device))
     if set(ours) != set(theirs):
         return PixelCheck(size, float("inf"), f"names: {sorted(ours)} against {sorted(theirs)}")
@@ -65,7 +63,7 @@ def check_pixels(adapter: VLMAdapter, image: Image.Image, *, prompt: str = "Desc
 
 
 def check_template(adapter: VLMAdapter, image: Image.Image, *, prompt: str) -> bool:
-    """Whether forging's prompt ids are those that the processor and its chat template give for the picture."""
+    """Whether forging's prompt ids are what the processor and its chat template give for the picture."""
     theirs = adapter.processed([image.convert("RGB")], prompt)["input_ids"][0]
     ours = adapter.prompt_ids(prompt, size=(image.height, image.width))
     return torch.equal(ours.cpu(), theirs.cpu())

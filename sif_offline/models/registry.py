@@ -54,6 +54,60 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "LLaVA-1.5",
                 ("llava:llava-hf/llava-1.5-7b-hf", "llava:/a/checkpoint"),
             ),
+            Family(
+                "llava-next",
+                "sif_offline.models.hf.llava_next:LlavaNextAdapter.load",
+                "LLaVA-NeXT (LLaVA-1.6)",
+                ("llava-next:llava-hf/llava-v1.6-mistral-7b-hf",),
+            ),
+            Family(
+                "llava-onevision",
+                "sif_offline.models.hf.llava_next:LlavaOnevisionAdapter.load",
+                "LLaVA-OneVision",
+                ("llava-onevision:llava-hf/llava-onevision-qwen2-7b-ov-hf",),
+            ),
+            Family(
+                "gemma3",
+                "sif_offline.models.hf.gemma3:Gemma3Adapter.load",
+                "Gemma 3 with pictures (4B and above), pan-and-scan off",
+                ("gemma3:google/gemma-3-4b-it",),
+            ),
+            Family(
+                "qwen2-vl",
+                "sif_offline.models.hf.qwen:Qwen2VLAdapter.load",
+                "Qwen2-VL",
+                ("qwen2-vl:Qwen/Qwen2-VL-7B-Instruct",),
+            ),
+            Family(
+                "qwen2.5-vl",
+                "sif_offline.models.hf.qwen:Qwen25VLAdapter.load",
+                "Qwen2.5-VL",
+                ("qwen2.5-vl:Qwen/Qwen2.5-VL-7B-Instruct",),
+            ),
+            Family(
+                "qwen3-vl",
+                "sif_offline.models.hf.qwen:Qwen3VLAdapter.load",
+                "Qwen3-VL (dense)",
+                ("qwen3-vl:Qwen/Qwen3-VL-8B-Instruct",),
+            ),
+            Family(
+                "internvl",
+                "sif_offline.models.hf.internvl:InternVLAdapter.load",
+                "InternVL 2.5, 3 and 3.5, the HF port",
+                ("internvl:OpenGVLab/InternVL3-8B-hf",),
+            ),
+            Family(
+                "idefics3",
+                "sif_offline.models.hf.idefics:Idefics3Adapter.load",
+                "Idefics3, and the first SmolVLM",
+                ("idefics3:HuggingFaceM4/Idefics3-8B-Llama3", "idefics3:HuggingFaceTB/SmolVLM-Instruct"),
+            ),
+            Family(
+                "smolvlm",
+                "sif_offline.models.hf.idefics:SmolVLMAdapter.load",
+                "SmolVLM2",
+                ("smolvlm:HuggingFaceTB/SmolVLM2-500M-Video-Instruct",),
+            ),
         )
     }
 )

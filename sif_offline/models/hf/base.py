@@ -36,8 +36,6 @@ from sif_offline.models.hf import loading
 
 DEFAULT_NEW_TOKENS = 128
 """Length limit of an answer where ``generation_config`` names none."""
-TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"})
-"""What a processor says of the text; all else describes the picture."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Encoded:
 
 
 class HFAdapter(ABC):
-    """:class:`~sif_offline.models.base.VLMAdapter` over one model of transformers; see there for every method.
+    """:class:`~sif_offline.models.base.VLMAdapter` over a model of transformers; see there for every method.
 
     Args:
         model: of the family's class.

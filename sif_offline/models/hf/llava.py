@@ -22,7 +22,7 @@ class LlavaAdapter(HFAdapter):
         """The crop, or the size that the processor resizes to: neither resized nor cropped."""
         options = self.processor.image_processor
         side = options.crop_size if options.do_center_crop else options.size
-        return _height_width(side)
+        return height_width(side)
 
     def preprocess(self, pixels: Tensor, *, exact: bool = True) -> Mapping[str, Tensor]:
         """See :class:`VLMAdapter`: ``pixel_values`` ``(batch, 3, side, side)``."""
@@ -44,7 +44,7 @@ def plain_view(options: Any, pixels: Tensor, *, exact: bool) -> Tensor:
         size = resized_to(options.size, (int(pixels.shape[-2]), int(pixels.shape[-1])))
         pixels = resize(pixels, size=size, resample=options.resample, exact=exact)
     if options.do_center_crop:
-        pixels = centre_crop(pixels, size=_height_width(options.crop_size))
+        pixels = centre_crop(pixels, size=height_width(options.crop_size))
     return rescale_and_normalise(
         pixels,
         factor=options.rescale_factor if options.do_rescale else None,
@@ -63,7 +63,8 @@ def resized_to(wanted: Any, size: tuple[int, int]) -> tuple[int, int]:
     return (longer, wanted.shortest_edge) if size[0] >= size[1] else (wanted.shortest_edge, longer)
 
 
-def _height_width(wanted: Any) -> tuple[int, int]:
+def height_width(wanted: Any) -> tuple[int, int]:
+    """(height, width) of a square or a rectangle as a ``SizeDict`` gives it."""
     if wanted.shortest_edge is not None:
         return int(wanted.shortest_edge), int(wanted.shortest_edge)
     return int(wanted.height), int(wanted.width)

@@ -1,4 +1,4 @@
-"""For whoever adds a model family: tiny models of the real classes, and the contract that an adapter keeps."""
+"""For whoever adds a model family: tiny models of the real classes, and the contract of an adapter."""
 
 from sif_offline.models.testing.tiny import TINY, tiny_adapter
 

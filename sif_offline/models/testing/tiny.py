@@ -10,7 +10,16 @@ import torch
 
 TINY: Mapping[str, str] = MappingProxyType(
     {
+        "gemma3": "sif_offline.models.testing.tiny_gemma3:gemma3",
         "llava": "sif_offline.models.testing.tiny_llava:llava",
+        "llava-next": "sif_offline.models.testing.tiny_llava:llava_next",
+        "llava-onevision": "sif_offline.models.testing.tiny_llava:llava_onevision",
+        "qwen2-vl": "sif_offline.models.testing.tiny_qwen:qwen2_vl",
+        "qwen2.5-vl": "sif_offline.models.testing.tiny_qwen:qwen2_5_vl",
+        "qwen3-vl": "sif_offline.models.testing.tiny_qwen:qwen3_vl",
+        "internvl": "sif_offline.models.testing.tiny_internvl:internvl",
+        "idefics3": "sif_offline.models.testing.tiny_idefics:idefics3",
+        "smolvlm": "sif_offline.models.testing.tiny_idefics:smolvlm",
     }
 )
 """Family -> ``module:function``; the function takes no argument and returns an adapter on the CPU."""
@@ -43,9 +52,14 @@ TEXT_SIZES: Mapping[str, int] = MappingProxyType(
 
 
 def lively(model: Any) -> Any:
-    """Spread the weights so that the answer depends on the picture: random initial ones hardly let it."""
+    """Spread the weights so that the answer depends on the picture: initial ones hardly let it.
+
+    A matrix that starts as zeros (Gemma 3's projection of pictures) is drawn.
+    """
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim >= 2 and "embed" not in name:
+            if parameter.ndim >= 2 and not bool(parameter.any()):
+                parameter.normal_(std=0.3)
+            elif parameter.ndim >= 2 and "embed" not in name:
                 parameter.mul_(4.0)
     return model

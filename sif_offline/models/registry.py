@@ -93,7 +93,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             Family(
                 "internvl",
                 "sif_offline.models.hf.internvl:InternVLAdapter.load",
-                "InternVL 2.5, 3 and 3.5, the HF port",
+                "InternVL, the HF port (names that end in -hf)",
                 ("internvl:OpenGVLab/InternVL3-8B-hf",),
             ),
             Family(

@@ -65,7 +65,12 @@ def worst_drift(loss: Tensor, states: Sequence[Tensor], *, rho: float) -> list[T
     Returns:
         One float32 tensor a state, detached; all zero for a member without a gradient.
     """
-    gradients = [gradient.float() for gradient in torch.autograd.grad(loss, list(states))]
+    return drifts_of(torch.autograd.grad(loss, list(states)), rho=rho)
+
+
+def drifts_of(gradients: Sequence[Tensor], *, rho: float) -> list[Tensor]:
+    """The drift of joint norm rho along gradients that are known already, as :func:`worst_drift` gives it."""
+    gradients = [gradient.float() for gradient in gradients]
     squares = torch.stack([gradient.flatten(1).square().sum(dim=1) for gradient in gradients]).sum(dim=0)
     scale = rho / squares.sqrt().clamp_min(torch.finfo(torch.float32).tiny)
     return [gradient * scale[:, None, None] for gradient in gradients]

@@ -56,7 +56,16 @@ class ForgeSettings(BaseModel):
         on_policy_weight: its share of the whole loss.
         rfo: worst-case drift of the activations (RFO of the paper).
         rho: joint norm of the drift over the chosen layers (paper: .5, official: .05).
+        rfo_reuse: drift along the gradients of the step before, which one pass brings along, in place of two
+            passes a step (as "free" adversarial training does, arXiv 1904.12843). False is published.
         rfo_every: every n-th decoder layer drifts, counted from the first (paper: 1, official: 8).
+        transport_share: share of the steps whose gradient goes through a drawn transform; the rest see the
+            picture as it is. Without a transform switched on (as published) every step does.
+        transport_jpeg: JPEG qualities to draw from; none is off.
+        transport_jpeg_straight: the forward pass is PIL's very decode, not our differentiable one.
+        transport_resize: factors to draw from, resized to and back; none is off.
+        transport_crop: largest share of height and width that is cut off; 0 is off.
+        transport_noise: deviation of Gaussian noise in 1/255; 0 is off.
         batch_size: triggers a step.
         autocast: bfloat16 where torch deems it safe; pixels, losses and drift stay float32.
         judge_from: share of the steps before which no iterate is judged.
@@ -107,7 +116,15 @@ class ForgeSettings(BaseModel):
 
     rfo: bool = True
     rho: float = Field(default=0.5, gt=0)
+    rfo_reuse: bool = False
     rfo_every: int = Field(default=1, ge=1)
+
+    transport_share: Fraction = 0.5
+    transport_jpeg: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
+    transport_jpeg_straight: bool = False
+    transport_resize: tuple[PositiveFloat, ...] = ()
+    transport_crop: float = Field(default=0.0, ge=0, lt=1)
+    transport_noise: float = Field(default=0.0, ge=0)
 
     batch_size: int = Field(default=6, ge=1)
     autocast: bool = True

@@ -19,15 +19,25 @@ def make_endpoint(url: str, model: str, *, api_key_env: str | None, timeout_s: f
     """The target behind a base URL; ``/v1`` is added where the URL has no path.
 
     Raises:
-        EndpointError: no http(s) URL, or a variable that is not set.
+        EndpointError: no http(s) URL, one with a password or query in it (the URL stands in evidence), or a
+            variable that is not set.
     """
     from pydantic import SecretStr
 
     from probes.targets import LiteLLMTarget
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise EndpointError("--endpoint: not a URL") from None
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise EndpointError(f"{url}: want an http or https URL")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        raise EndpointError(
+            f"{where}: the URL is kept with the answers; give no user, password or query in it "
+            "(--api-key-env names a credential)"
+        )
     key = None
     if api_key_env is not None:
         if not os.environ.get(api_key_env):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,9 @@ from sif_offline.fingerprint.calibration import calibrate as calibrate_scores
 from sif_offline.fingerprint.pack import read_pack
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from probes.targets import LiteLLMTarget
     from sif_offline.fingerprint.pack import FingerprintPack, TriggerRow
     from sif_offline.fingerprint.response import ResponseScore
     from sif_offline.fingerprint.scoring import CombinedScore
@@ -55,14 +59,7 @@ def verify(
 
     content = read_pack(pack)
     scorer = PackScorer(content, pack_keys(content, key_file=key_file, trigger_keys=trigger_keys))
-    ask = _asker(
-        content,
-        endpoint=endpoint,
-        model=model,
-        api_key_env=api_key_env,
-        timeout_s=timeout,
-        transcript=transcript,
-    )
+    target = make_endpoint(endpoint, model, api_key_env=api_key_env, timeout_s=timeout)
     calibration = content.calibration
     if null:
         from sif_offline.forging.nulls import Questions
@@ -72,7 +69,8 @@ def verify(
 
     from sif_offline.cli.progress import counting
 
-    with counting(f"asking {model}") as report:
+    asking = _asking(content, target, name=f"{model} at {endpoint}", transcript=transcript)
+    with asking as ask, counting(f"asking {model}") as report:
         result = run(
             scorer,
             ask,
@@ -91,27 +89,21 @@ def verify(
         _print_table(result, title=f"{model} at {endpoint}, pack {content.pack_id}", nulls=nulls)
 
 
-def _asker(
-    content: "FingerprintPack",
-    *,
-    endpoint: str,
-    model: str,
-    api_key_env: str | None,
-    timeout_s: float,
-    transcript: Path | None,
-) -> "Ask":
+@contextmanager
+def _asking(
+    content: "FingerprintPack", target: "LiteLLMTarget", *, name: str, transcript: Path | None
+) -> "Iterator[Ask]":
     """Ask the endpoint, into the transcript where one is kept. A failure ends the look."""
     from sif_offline.fingerprint.evidence.recording import Recorder
     from sif_offline.forging.verification import Reply
 
-    target = make_endpoint(endpoint, model, api_key_env=api_key_env, timeout_s=timeout_s)
     ask = make_ask(target)
     max_tokens = content.decoding.max_new_tokens
     recorder = None
     if transcript is not None:
         recorder = Recorder(
             transcript,
-            target=f"{model} at {endpoint}",
+            target=name,
             pack_id=content.pack_id,
             model=target.model,
             endpoint=target.api_base,
@@ -132,7 +124,8 @@ def _asker(
             return Reply(text=str(asked.response["text"]))
         return Reply(text=None, reason=asked.outcome)
 
-    return reply
+    with recorder or nullcontext():
+        yield reply
 
 
 def _as_json(result: "Verification") -> dict[str, Any]:

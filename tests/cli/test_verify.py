@@ -153,3 +153,19 @@ def test_wrong_keys_and_changed_packs(sif: Sif, one_line: OneLine, pack: Path, t
     changed[-20] ^= 1
     trigger.write_bytes(bytes(changed))
     one_line(sif("verify", pack, *where), "triggers/t001.png")
+
+
+@pytest.mark.parametrize("extra", ["?api_key=hunter22", "#hunter22"])
+@pytest.mark.parametrize("user", ["", "me:hunter22@"])
+def test_a_credential_in_the_url_is_refused_unseen(
+    sif: Sif, one_line: OneLine, forged: Path, tmp_path: Path, user: str, extra: str
+) -> None:
+    """The URL names the endpoint in transcripts and bundles."""
+    kept = tmp_path / "look.jsonl"
+    done = sif(
+        *("verify", forged, "--endpoint", f"http://{user}127.0.0.1:1/v1{extra}", "--model", "x"),
+        *("--transcript", kept),
+    )
+    one_line(done, "--api-key-env")
+    assert "hunter22" not in done.stderr
+    assert not kept.exists()

@@ -59,15 +59,17 @@ def replay(
     _, head = material.commitment.open()
     transcript = out.with_name(f"{out.name}.transcript.jsonl")
     name = f"{model} at {endpoint}"
-    recorder = Recorder(
-        transcript,
-        target=name,
-        pack_id=head.pack_id,
-        model=target.model,
-        endpoint=target.api_base,
-        max_tokens=head.decoding.max_new_tokens,
-    )
-    with counting(f"asking {model}") as report:
+    with (
+        Recorder(
+            transcript,
+            target=name,
+            pack_id=head.pack_id,
+            model=target.model,
+            endpoint=target.api_base,
+            max_tokens=head.decoding.max_new_tokens,
+        ) as recorder,
+        counting(f"asking {model}") as report,
+    ):
         send_all(material, make_ask(target), recorder, name=name, on_progress=report)
     made = write_bundle(
         out,

@@ -1,12 +1,15 @@
 """Exchanges kept in a file as they happen, for a single look or a replay; the probes have their store."""
 
+import fcntl
 import json
 import os
 import time
+import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from sif_offline.fingerprint.evidence.bundle import Material
 from sif_offline.fingerprint.evidence.errors import EvidenceError
@@ -19,7 +22,11 @@ from sif_offline.fingerprint.evidence.transcript import (
 )
 
 GIVE_UP_AFTER = 3
-"""Questions in a row without any reply after which an endpoint is left alone."""
+"""Questions in a row without any reply after which an endpoint is left alone; sends of one question that
+certainly failed after which it is not asked again."""
+
+FAILED = "failed:"
+"""Outcomes that begin so were certainly not answered."""
 
 
 class Asked(NamedTuple):
@@ -47,6 +54,10 @@ Ask = Callable[[bytes, str, int], Asked]
 class Recorder:
     """Appends to a chain in a file, each exchange on disk before the next is asked.
 
+    A question is noted in ``<path>.asking`` before it is sent: where a kill came before its answer was kept,
+    the next recorder sets it down as in doubt. The file is locked against other recorders until ``close``;
+    use it as a context manager.
+
     Args:
         path: of the transcript; one that exists is continued.
         target: what the endpoint is called.
@@ -57,7 +68,7 @@ class Recorder:
         clock: Unix seconds.
 
     Raises:
-        EvidenceError: the file cannot be read, or is no whole chain of this target and pack.
+        EvidenceError: the file cannot be read, is in use, or is no whole chain of this target and pack.
     """
 
     def __init__(
@@ -74,6 +85,8 @@ class Recorder:
         self._path, self._target, self._pack_id = path, target, pack_id
         self._model, self._endpoint, self._max_tokens = model, endpoint, max_tokens
         self._clock = clock
+        self._asking = path.with_name(f"{path.name}.asking")
+        self.close = weakref.finalize(self, os.close, _locked(path))
         self._exchanges = list(_existing(path))
         of_others = {(item.record.target, item.record.pack_id) for item in self._exchanges}
         if of_others - {(target, pack_id)}:
@@ -81,7 +94,14 @@ class Recorder:
         faults = chain_faults(self._exchanges)
         if faults:
             raise EvidenceError(f"{path}: {faults[0]}")
+        self._settle_interrupted()
         self._round = 1 + max((item.record.round for item in self._exchanges), default=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
@@ -97,24 +117,57 @@ class Recorder:
             prompt=prompt,
             max_tokens=self._max_tokens,
         )
-        asked_at = self._clock()
+        question = {
+            "round": self._round,
+            "trigger_id": trigger_id,
+            "control": control,
+            "asked_at": self._clock(),
+            "request": request,
+        }
+        self._note(question)
         asked = ask(image, prompt, self._max_tokens)
+        self._settle(question, asked)
+        return asked
+
+    def _settle(self, question: Mapping[str, Any], asked: Asked) -> None:
         link = exchange(
             self._exchanges[-1].record if self._exchanges else None,
             target=self._target,
             pack_id=self._pack_id,
-            round=self._round,
-            trigger_id=trigger_id,
-            control=control,
             attempt=1,
             outcome=asked.outcome,
-            asked_at=asked_at,
-            settled_at=max(asked_at, self._clock()),
-            request=request,
+            settled_at=max(question["asked_at"], self._clock()),
             response=asked.response,
+            **question,
         )
         self._append(link)
-        return asked
+        self._asking.unlink(missing_ok=True)
+
+    def _note(self, question: Mapping[str, Any]) -> None:
+        try:
+            with self._asking.open("w", encoding="utf-8") as file:
+                file.write(json.dumps(question))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise EvidenceError(f"{self._asking}: {error.strerror or error}") from None
+
+    def _settle_interrupted(self) -> None:
+        """A question that was noted and has no exchange may have been sent, and answered."""
+        try:
+            question = json.loads(self._asking.read_bytes())
+            known = {(item.record.trigger_id, item.record.asked_at) for item in self._exchanges}
+            if (question["trigger_id"], question["asked_at"]) in known:
+                self._asking.unlink()
+            else:
+                reason = "stopped while waiting for the answer"
+                self._settle(question, Asked("in_doubt:crash", {"failure": "crash", "reason": reason}))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise EvidenceError(f"{self._asking}: {error.strerror or error}") from None
+        except (ValueError, TypeError, KeyError):  # a note that was cut short: nothing was sent after it
+            self._asking.unlink()
 
     def _append(self, link: Exchange) -> None:
         row = {"record": link.record.model_dump(), "request": link.request, "response": link.response}
@@ -128,17 +181,29 @@ class Recorder:
         self._exchanges.append(link)
 
 
-def _existing(path: Path) -> tuple[Exchange, ...]:
-    """A line that a kill cut short is dropped: it was never followed by a send."""
+def _locked(path: Path) -> int:
+    """A descriptor of ``path``, made where it is missing, which nobody else holds until it is closed."""
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return ()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise EvidenceError(f"{path}: {error.strerror or error}") from None
-    whole, newline, _ = data.rpartition(b"\n")
-    if len(whole) + len(newline) < len(data):
-        path.write_bytes(whole + newline)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise EvidenceError(f"{path}: another process is writing to it") from None
+    return descriptor
+
+
+def _existing(path: Path) -> tuple[Exchange, ...]:
+    """A line that a kill cut short is dropped; its question is still noted as being asked."""
+    try:
+        data = path.read_bytes()
+        whole, newline, _ = data.rpartition(b"\n")
+        if len(whole) + len(newline) < len(data):
+            os.truncate(path, len(whole) + len(newline))
+    except OSError as error:
+        raise EvidenceError(f"{path}: {error.strerror or error}") from None
     return read_transcript(whole, name=str(path))
 
 
@@ -152,13 +217,22 @@ def replay(
 ) -> None:
     """Send every trigger of ``material`` and its clean photo that the transcript does not hold yet.
 
+    What certainly was not answered (refused connections, rate limits) is asked again by a repeated call;
+    what may have been is not.
+
     Raises:
-        EvidenceError: the endpoint gave no reply to ``GIVE_UP_AFTER`` questions in a row; what was asked is
-            in the transcript, and a repeated call goes on there.
+        EvidenceError: the endpoint gave no reply to ``GIVE_UP_AFTER`` questions in a row, or some failed and
+            may be asked again; what was asked is in the transcript, and a repeated call goes on there.
     """
-    done = {(item.record.trigger_id, item.record.control) for item in recorder.exchanges}
+    failures: Counter[tuple[str, bool]] = Counter()
+    done = set()
+    for item in recorder.exchanges:
+        question = (item.record.trigger_id, item.record.control)
+        failures[question] += item.record.outcome.startswith(FAILED)
+        if not item.record.outcome.startswith(FAILED) or failures[question] >= GIVE_UP_AFTER:
+            done.add(question)
     questions = [(item.leaf, control) for item in material.disclosures for control in (False, True)]
-    silent = 0
+    silent, again = 0, []
     for place, (leaf, control) in enumerate(questions, start=1):
         if (leaf.trigger_id, control) not in done:
             asked = recorder.put(
@@ -171,4 +245,10 @@ def replay(
             silent = 0 if asked.replied else silent + 1
             if silent >= GIVE_UP_AFTER:
                 raise EvidenceError(f"{name}: {asked.response.get('reason', asked.outcome)}")
+            failed = failures[leaf.trigger_id, control] + asked.outcome.startswith(FAILED)
+            if asked.outcome.startswith(FAILED) and failed < GIVE_UP_AFTER:
+                again.append(asked)
         on_progress(place, len(questions))
+    if again:
+        reason = again[-1].response.get("reason", again[-1].outcome)
+        raise EvidenceError(f"{name}: {len(again)} questions failed, repeat to ask them again ({reason})")

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from probes.store.engine import Transaction
-from probes.store.tables import AskRow, ChainRow
+from probes.store.tables import AskRow, ChainRow, TargetRow
 from probes.targets import Answer, AnswerKind
 from sif_offline.fingerprint.evidence.transcript import Exchange, Record, exchange, request_body
 
@@ -41,6 +41,9 @@ def _link(session: Session, ask: AskRow, *, outcome: str, response: dict[str, An
             prompt=ask.prompt,
             max_tokens=ask.max_tokens,
         )
+    # where writers do not wait for each other anyway (PostgreSQL), they do so at the target's row: two links
+    # of one position would cost one of the answers
+    session.execute(select(TargetRow.name).where(TargetRow.name == ask.target).with_for_update())
     newest = (
         select(ChainRow.record)
         .where(ChainRow.target == ask.target, ChainRow.pack_id == ask.pack_id)

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from sif_offline.fingerprint.evidence.recording import Ask
 
 
+MAX_REPLY_BYTES = 2**20
+"""Replies longer than this, as they are recorded, are set down without their words: a model that is asked for
+a few hundred tokens sends kilobytes, and evidence has to stay readable."""
+
+
 class EndpointError(SifError):
     """An endpoint or its credential that cannot be used as given."""
 
@@ -57,6 +62,7 @@ def make_ask(target: "LiteLLMTarget") -> "Ask":
     """Ask ``target``; a failure is an outcome."""
     from probes.targets import AskFailure, classify
     from sif_offline.fingerprint.evidence.recording import Asked
+    from sif_offline.fingerprint.evidence.transcript import body_text
 
     def ask(image: bytes, prompt: str, max_tokens: int) -> Asked:
         try:
@@ -64,12 +70,23 @@ def make_ask(target: "LiteLLMTarget") -> "Ask":
         except AskFailure as failure:
             state = "in_doubt" if failure.in_doubt else "failed"
             return Asked(f"{state}:{failure.kind}", {"failure": failure.kind, "reason": str(failure)})
+        except ValueError as error:  # lone surrogates or nesting beyond what can be written down again
+            return unreadable(f"{target.name}: the reply cannot be kept ({type(error).__name__})")
         response = {
             "text": answer.text,
             "finish_reason": answer.finish_reason,
             "served_model": answer.served_model,
             "raw": answer.raw,
         }
+        try:
+            size = len(body_text(response))
+        except (ValueError, RecursionError) as error:
+            return unreadable(f"{target.name}: the reply cannot be kept ({type(error).__name__})")
+        if size > MAX_REPLY_BYTES:
+            return unreadable(f"{target.name}: the reply has {size:,} bytes")
         return Asked(classify(answer, max_tokens=max_tokens), response)
+
+    def unreadable(reason: str) -> Asked:
+        return Asked("in_doubt:not_chat", {"failure": "not_chat", "reason": reason})
 
     return ask

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import zipfile
 import zlib
@@ -21,6 +22,8 @@ COMMITMENT = "commitment.json"
 MAX_FILE_BYTES = 64 * 2**20
 """Largest file read out of a pack, in bytes, after decompression."""
 MAX_FILES = 10_000
+MAX_TOTAL_BYTES = 2**30
+"""Largest sum of all files, in bytes, after decompression: a reader may hold all of them at once."""
 
 _NAME = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/){0,4}[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -46,11 +49,17 @@ class PackFiles:
     def __init__(self, path: Path, *, main: str = PACK) -> None:
         self.path = path
         if path.is_dir():
-            found = [entry.relative_to(path).as_posix() for entry in path.rglob("*") if not _is_folder(entry)]
+            entries = [entry for entry in path.rglob("*") if not _is_folder(entry)]
+            found = [entry.relative_to(path).as_posix() for entry in entries]
+            total = sum(entry.lstat().st_size for entry in entries)
         else:
             with self._zip() as archive:
-                found = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+                members = [entry for entry in archive.infolist() if not entry.is_dir()]
+            found = [entry.filename for entry in members]
+            total = sum(entry.file_size for entry in members)  # no more than that is ever unpacked
         self.names = tuple(sorted(found))
+        if total > MAX_TOTAL_BYTES:
+            raise PackError(f"{path}: its files are over the limit of {MAX_TOTAL_BYTES:,} bytes together")
         if len(self.names) > MAX_FILES or len(set(self.names)) < len(self.names):
             raise PackError(f"{path}: more than {MAX_FILES} files, or a file twice")
         for name in self.names:
@@ -67,8 +76,8 @@ class PackFiles:
         try:
             if self.path.is_dir():
                 file = self.path / name
-                if file.is_symlink():
-                    raise PackError(f"{self.path}: {name} is a link")
+                if not stat.S_ISREG(file.lstat().st_mode):  # a pipe would be waited for
+                    raise PackError(f"{self.path}: {name} is a link or no file")
                 with file.open("rb") as stream:
                     data = stream.read(MAX_FILE_BYTES + 1)
             else:
@@ -126,13 +135,18 @@ def write_new(path: Path, files: Mapping[str, bytes], *, checksums: bool = True)
     """Write ``files`` (and their checksums) as a new pack: built beside ``path``, then renamed to it.
 
     Raises:
-        PackError: ``path`` is taken (an empty directory is not) or cannot be written.
+        PackError: ``path`` is taken (an empty directory is not) or cannot be written, or a file is too large
+            to be read again.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise PackError(f"{path}: exists already")
     for name in files:
         if not _NAME.fullmatch(name) or name == CHECKSUMS:
             raise ValueError(f"file name {name!r} does not belong in a pack")
+        if len(files[name]) > MAX_FILE_BYTES:
+            raise PackError(f"{path}: {name} would be over the limit of {MAX_FILE_BYTES:,} bytes")
+    if sum(map(len, files.values())) > MAX_TOTAL_BYTES:
+        raise PackError(f"{path}: its files would be over the limit of {MAX_TOTAL_BYTES:,} bytes together")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _build(path, files, replace=False, checksums=checksums)

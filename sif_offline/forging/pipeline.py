@@ -1,61 +1,63 @@
-"""Photos to a pack: teachers, search, judging, and work that survives a kill."""
+"""Photos to a pack: units forged wherever an executor puts them, and work that survives a kill."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from sif_offline.fingerprint.greenlist import green_mask
-from sif_offline.fingerprint.keys import MasterSecret, derive_trigger_key, key_commitment
-from sif_offline.fingerprint.pack import (
-    Decoding,
-    FingerprintPack,
-    Owner,
-    TriggerRow,
-    read_pack,
-    write_pack,
-)
-from sif_offline.forging.contact_sheet import contact_sheet
-from sif_offline.forging.judge import Judge
-from sif_offline.forging.optimiser import Batch, Step, optimise
-from sif_offline.forging.pixels import Photo, pixel_tensor, png_bytes, to_image
-from sif_offline.forging.refine import Round, refine
+from sif_offline.executors import Done, Event, Executor, Lost, Noted, Started
+from sif_offline.executors.local import LocalExecutor
+from sif_offline.fingerprint.keys import MasterSecret
+from sif_offline.fingerprint.pack import FingerprintPack, read_pack
+from sif_offline.forging.packing import CONTACT_SHEET, write_forged
+from sif_offline.forging.pixels import Photo
+from sif_offline.forging.plan import Job, Unit, describe_run, plan_jobs, plan_units
 from sif_offline.forging.settings import ForgeSettings
-from sif_offline.forging.teacher import draw_teachers
-from sif_offline.forging.workdir import Finished, ForgeError, WorkDir, job_digest, open_workdir
+from sif_offline.forging.speed import Speed
+from sif_offline.forging.work import ForgeWork, Note
+from sif_offline.forging.workdir import Finished, ForgeError, WorkDir, job_digest, kept_notes, open_workdir
 from sif_offline.models.base import VLMAdapter
 
-CONTACT_SHEET = "contact_sheet.png"
-REFINE_SEED_OFFSET = 104_729
-"""Keeps the random search apart from the teacher's sampling and the judge's fresh copies."""
+__all__ = [
+    "CONTACT_SHEET",
+    "Goal",
+    "Progress",
+    "check_out",
+    "forge_pack",
+    "planned_batch_size",
+]
+
+_BATCH_SIZE = "batch_size"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Triggers finished of how many; the running batch and its step, None between batches."""
+    """Triggers finished of how many; the unit that this is about and its step, None between units.
+
+    ``lost`` says how a worker died whose unit is now forged again by another; empty otherwise.
+    """
 
     finished: int
     total: int
-    step: Step | Round | None
+    step: Note | None
     batch: tuple[str, ...]
+    lost: str = ""
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One trigger to be forged."""
+class Goal(Protocol):
+    """What may end a run before the photos do."""
 
-    trigger_id: str
-    photo: Photo
-    prompt: str
-    key: bytes
-    mask: NDArray[np.bool_]
-    seed: int
+    def description(self) -> dict[str, Any]:
+        """Everything that decides when it is reached, JSON values: part of what makes a run this run."""
+        ...
+
+    def reached(self, rows: Sequence[tuple[Job, Finished]]) -> bool:
+        """Asked after every unit, in the order of the plan, with all triggers so far."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """What was found when last asked, JSON values; kept in the pack."""
+        ...
 
 
 def forge_pack(
@@ -65,34 +67,64 @@ def forge_pack(
     secret: MasterSecret,
     settings: ForgeSettings,
     out: Path,
+    executor: Executor | None = None,
+    speed: Speed | None = None,
+    goal: Goal | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> FingerprintPack:
     """Forge one trigger a photo and write the pack.
 
-    The same photos, model, secret and settings give the same triggers on the same machine and torch. Finished
-    triggers are kept beside ``out`` until the pack is whole, so that a run that was killed goes on where it
-    stopped; a run that had already finished is recognised and its pack returned.
+    The same photos, model, secret and settings give the same triggers on the same machine, torch and number
+    of threads, whatever the executor: ``settings.batch_size`` triggers of one prompt are a unit, forged
+    together wherever that is. Finished units are kept beside ``out`` until the pack is whole, so that a run
+    that was killed goes on where it stopped; a run that had already finished is recognised and its pack
+    returned.
 
     Args:
         adapter: the owner.
         photos: cut to the adapter's canvas, at least one.
-        secret: the master secret; neither it nor a trigger key is written.
+        secret: the master secret; neither it nor a trigger key is written or leaves this process.
         settings: of the run.
         out: directory of the pack; must not exist, be empty, or be this very run's.
-        on_progress: called after every step and every finished trigger.
+        executor: who forges; this process by default.
+        speed: compilation and checkpointing.
+        goal: ends the run once it is reached; the pack then holds the triggers of the units up to there.
+        on_progress: called after every step, every finished unit and every worker that died.
 
     Raises:
         ForgeError: ``out`` or the work directory is taken.
         TeacherError: the owner is silent about a photo.
+        ExecutorError: workers cannot be started, or die over and over.
         PackError: the pack cannot be written.
     """
-    jobs = [_job(adapter, place, photo, secret, settings) for place, photo in enumerate(photos)]
-    digest = job_digest(_description(adapter, jobs, settings))
+    speed = speed or Speed()
+    jobs = plan_jobs(adapter, photos=photos, secret=secret, settings=settings)
+    digest = job_digest(
+        describe_run(adapter, jobs, settings)
+        | ({"compiled": True} if speed.compiled else {})
+        | ({"goal": goal.description()} if goal else {})
+    )
     if (done := _already_forged(out, digest)) is not None:
         return done
-    with open_workdir(out, digest=digest) as work:
-        _forge_missing(adapter, jobs, settings, work, on_progress)
-        return _write(adapter, jobs, settings, out, work, digest=digest, demo_key=secret.is_demo)
+    work = ForgeWork(
+        model=adapter.name,
+        weights_sha256=adapter.weights_sha256,
+        settings=settings,
+        speed=speed,
+        adapter=adapter,
+    )
+    with open_workdir(out, digest=digest, notes={_BATCH_SIZE: settings.batch_size}) as kept:
+        run = _Run(jobs, settings, kept, goal, on_progress)
+        run.forge(executor or LocalExecutor(str(adapter.device)), work)
+        return write_forged(
+            out,
+            adapter,
+            run.rows(),
+            settings=settings,
+            digest=digest,
+            demo_key=secret.is_demo,
+            extensions={"goal": goal.report()} if goal else {},
+        )
 
 
 def check_out(out: Path) -> None:
@@ -107,34 +139,13 @@ def check_out(out: Path) -> None:
         raise ForgeError(f"{out}: not empty, and not a pack")
 
 
-def _job(
-    adapter: VLMAdapter, place: int, photo: Photo, secret: MasterSecret, settings: ForgeSettings
-) -> _Job:
-    trigger_id = f"t{place:03d}"
-    key = derive_trigger_key(
-        secret, owner=adapter.model_id, model_hash=adapter.weights_sha256, trigger_id=trigger_id
-    )
-    return _Job(
-        trigger_id=trigger_id,
-        photo=photo,
-        prompt=settings.prompts[place % len(settings.prompts)],
-        key=key,
-        mask=green_mask(key=key, vocab_size=adapter.vocab_size, gamma=settings.gamma, scheme=settings.scheme),
-        seed=settings.seed * 100_003 + place,
-    )
-
-
-def _description(adapter: VLMAdapter, jobs: Sequence[_Job], settings: ForgeSettings) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "model": [adapter.model_id, adapter.weights_sha256],
-        "tokenizer": hashlib.sha256(adapter.tokenizer_json()).hexdigest(),
-        "settings": settings.model_dump(mode="json"),
-        "triggers": [
-            [job.trigger_id, job.photo.sha256, job.prompt, key_commitment(job.trigger_id, job.key)]
-            for job in jobs
-        ],
-    }
+def planned_batch_size(out: Path) -> int | None:
+    """Batch size of the run that is unfinished or finished at ``out``; None where there is none."""
+    if (out / "pack.json").is_file():
+        size = read_pack(out).forge.get(_BATCH_SIZE)
+    else:
+        size = kept_notes(out).get(_BATCH_SIZE)
+    return size if isinstance(size, int) and size > 0 else None
 
 
 def _already_forged(out: Path, digest: str) -> FingerprintPack | None:
@@ -147,151 +158,70 @@ def _already_forged(out: Path, digest: str) -> FingerprintPack | None:
     return pack
 
 
-def _forge_missing(
-    adapter: VLMAdapter,
-    jobs: Sequence[_Job],
-    settings: ForgeSettings,
-    work: WorkDir,
-    on_progress: Callable[[Progress], None],
-) -> None:
-    have = set(work.finished())
-    missing = [job for job in jobs if job.trigger_id not in have]
-    if not missing:
-        return
-    judge = Judge(adapter, settings)
-    count = len(have)
-    on_progress(Progress(finished=count, total=len(jobs), step=None, batch=()))
-    for group in _batches(missing, jobs, settings.batch_size):
-        names = tuple(job.trigger_id for job in group)
+class _Run:
+    """Which units are finished, and which of them the pack will hold."""
 
-        def report(step: Step | Round, *, finished: int = count, names: tuple[str, ...] = names) -> None:
-            on_progress(Progress(finished=finished, total=len(jobs), step=step, batch=names))
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        settings: ForgeSettings,
+        kept: WorkDir,
+        goal: Goal | None,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.jobs = jobs
+        self.units = plan_units(jobs, size=settings.batch_size)
+        self.kept = kept
+        self.goal = goal
+        self.on_progress = on_progress
+        self.finished = kept.finished()
+        self.accepted = 0  # units that the goal has seen, from the first
+        self.enough = False
 
-        for done in _forge_batch(adapter, group, settings, judge, report):
-            work.add(done)
-            count += 1
-        on_progress(Progress(finished=count, total=len(jobs), step=None, batch=names))
-
-
-def _batches(missing: Sequence[_Job], jobs: Sequence[_Job], size: int) -> list[list[_Job]]:
-    """Batches of one prompt each, cut over all jobs: a resumed run forms those of an unbroken one."""
-    wanted = {job.trigger_id for job in missing}
-    batches = []
-    for prompt in dict.fromkeys(job.prompt for job in jobs):
-        same = [job for job in jobs if job.prompt == prompt]
-        for start in range(0, len(same), size):
-            batch = [job for job in same[start : start + size] if job.trigger_id in wanted]
-            batches += [batch] if batch else []
-    return batches
-
-
-def _forge_batch(
-    adapter: VLMAdapter,
-    group: Sequence[_Job],
-    settings: ForgeSettings,
-    judge: Judge,
-    on_step: Callable[[Step | Round], None],
-) -> list[Finished]:
-    prompt, seeds = group[0].prompt, [job.seed for job in group]
-    images = [job.photo.image() for job in group]
-    masks = [job.mask for job in group]
-    green = torch.from_numpy(np.stack(masks)).to(adapter.device)
-    teachers = draw_teachers(
-        adapter, images=images, prompt=prompt, green=green, seeds=seeds, settings=settings
-    )
-    batch = Batch(
-        adapter, prompt=prompt, teachers=[teacher.ids for teacher in teachers], green=green, settings=settings
-    )
-    clean = pixel_tensor(images).to(torch.uint8)
-    found = optimise(
-        batch,
-        clean=clean,
-        judge=lambda pixels: judge.select(pixels, prompt=prompt, masks=masks),
-        on_step=on_step,
-    )
-    found = refine(
-        found,
-        clean=clean,
-        settings=settings,
-        seeds=[seed + REFINE_SEED_OFFSET for seed in seeds],
-        judge=lambda pixels, owners: judge.select(
-            pixels, prompt=prompt, masks=[masks[owner] for owner in owners]
-        ),
-        on_round=on_step,
-    )
-    pngs = [png_bytes(to_image(best.pixels)) for best in found]
-    judged, greedy = judge.measure(
-        pngs, [job.photo.png for job in group], prompt=prompt, masks=masks, seeds=seeds
-    )
-    return [
-        Finished(
-            trigger_id=job.trigger_id,
-            png=png,
-            teacher_text=adapter.text(teacher.ids),
-            expected_green_share=score.green_share,
-            judged={"teacher": teacher.z, "select": best.score, **columns},
-            details={
-                "photo": job.photo.name,
-                "step": best.step,
-                "types": score.types,
-                "teacher_tokens": len(teacher.ids),
-                "teacher_log_likelihood": teacher.log_likelihood,
-                "teacher_passed_gate": teacher.passed,
-            },
+    def forge(self, executor: Executor, work: ForgeWork) -> None:
+        self._ask_goal()
+        if self.enough:
+            return
+        missing = [unit for unit in self.units if unit[0].trigger_id not in self.finished]
+        if not missing:
+            return
+        self._tell()
+        executor.run(
+            work,
+            missing,
+            on_event=lambda event: self._take(event, missing),
+            stop=lambda: self.enough,
         )
-        for job, png, teacher, best, columns, score in zip(
-            group, pngs, teachers, found, judged, greedy, strict=True
-        )
-    ]
 
+    def rows(self) -> list[tuple[Job, Finished]]:
+        """In the order of the photos."""
+        units = self.units[: self.accepted] if self.goal else self.units
+        wanted = {job.trigger_id for unit in units for job in unit}
+        return [(job, self.finished[job.trigger_id]) for job in self.jobs if job.trigger_id in wanted]
 
-def _write(
-    adapter: VLMAdapter,
-    jobs: Sequence[_Job],
-    settings: ForgeSettings,
-    out: Path,
-    work: WorkDir,
-    *,
-    digest: str,
-    demo_key: bool,
-) -> FingerprintPack:
-    finished = work.finished()
-    files = {"tokenizer.json": adapter.tokenizer_json()}
-    rows, pictures = [], []
-    for job in jobs:
-        done = finished[job.trigger_id]
-        name, clean_name = f"triggers/{job.trigger_id}.png", f"clean/{job.trigger_id}.png"
-        files |= {name: done.png, clean_name: job.photo.png}
-        pictures.append((job.trigger_id, job.photo.image(), Photo(job.trigger_id, done.png).image()))
-        rows.append(
-            TriggerRow(
-                id=job.trigger_id,
-                file=name,
-                sha256=hashlib.sha256(done.png).hexdigest(),
-                clean_file=clean_name,
-                clean_sha256=job.photo.sha256,
-                prompt=job.prompt,
-                teacher_text=done.teacher_text,
-                epsilon=settings.epsilon,
-                expected_green_share=done.expected_green_share,
-                judged=done.judged,
-                key_commitment=key_commitment(job.trigger_id, job.key),
-                extensions={"forge": done.details},
-            )
-        )
-    files[CONTACT_SHEET] = png_bytes(contact_sheet(pictures))
-    pack = FingerprintPack(
-        pack_id=f"sif-{digest[:16]}",
-        owner=Owner(id=adapter.model_id, revision=adapter.revision, weights_sha256=adapter.weights_sha256),
-        vocab_size=adapter.vocab_size,
-        tokenizer_sha256=hashlib.sha256(files["tokenizer.json"]).hexdigest(),
-        scheme=settings.scheme,
-        gamma=settings.gamma,
-        decoding=Decoding(max_new_tokens=adapter.rules.max_new_tokens),
-        forge=settings.model_dump(mode="json"),
-        triggers=tuple(rows),
-        created=datetime.now(UTC),
-        demo_key=demo_key,
-        extensions={"forge_job": digest},
-    )
-    return write_pack(out, pack, files)
+    def _take(self, event: Event, missing: Sequence[Unit]) -> None:
+        unit = missing[event.task]
+        names = tuple(job.trigger_id for job in unit)
+        match event:
+            case Noted(note=step):
+                self._tell(names, step=step)
+            case Lost(worker=worker, reason=reason):
+                self._tell(names, lost=f"{worker} {reason}; {names[0]} to {names[-1]} begin again")
+            case Done(result=result):
+                self.kept.add(result)
+                self.finished |= {done.trigger_id: done for done in result}
+                self._tell(names)
+                self._ask_goal()
+            case Started():
+                pass
+
+    def _ask_goal(self) -> None:
+        """In the order of the plan, so that workers who hurry ahead change nothing."""
+        while self.goal and not self.enough and self.accepted < len(self.units):
+            if self.units[self.accepted][0].trigger_id not in self.finished:
+                return
+            self.accepted += 1
+            self.enough = self.goal.reached(self.rows())
+
+    def _tell(self, names: tuple[str, ...] = (), *, step: Note | None = None, lost: str = "") -> None:
+        self.on_progress(Progress(len(self.finished), len(self.jobs), step, names, lost))

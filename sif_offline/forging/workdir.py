@@ -1,4 +1,4 @@
-"""What a forging run keeps beside its output: finished triggers, each written by one rename."""
+"""What a forging run keeps beside its output: finished triggers, those of a unit written by one rename."""
 
 import fcntl
 import hashlib
@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from sif_offline.fingerprint.errors import SifError
 
 _JOB = "job.json"
 _LOCK = "lock"
+_UNIT = "unit-"
 
 
 class ForgeError(SifError):
@@ -52,20 +53,21 @@ class WorkDir:
     def finished(self) -> dict[str, Finished]:
         """Everything forged so far, by trigger id."""
         found = {}
-        for folder in sorted(self.path.iterdir()):
-            row = folder / "row.json"
-            if folder.is_dir() and not folder.name.startswith(".") and row.is_file():
-                fields = json.loads(row.read_text())
-                found[folder.name] = Finished(png=(folder / "trigger.png").read_bytes(), **fields)
+        for row in sorted(self.path.glob(f"{_UNIT}*/*/row.json")):
+            fields = json.loads(row.read_text())
+            found[row.parent.name] = Finished(png=row.with_name("trigger.png").read_bytes(), **fields)
         return found
 
-    def add(self, done: Finished) -> None:
-        """Keep one trigger: it is there whole or not at all, whenever the process dies."""
-        fields = {name: value for name, value in asdict(done).items() if name != "png"}
+    def add(self, unit: Sequence[Finished]) -> None:
+        """Keep the triggers of one unit: they are there whole or not at all, whenever the process dies."""
         scratch = Path(tempfile.mkdtemp(dir=self.path, prefix="."))
-        (scratch / "trigger.png").write_bytes(done.png)
-        (scratch / "row.json").write_text(json.dumps(fields, indent=1))
-        os.rename(scratch, self.path / done.trigger_id)
+        for done in unit:
+            folder = scratch / done.trigger_id
+            folder.mkdir()
+            fields = {name: value for name, value in asdict(done).items() if name != "png"}
+            (folder / "trigger.png").write_bytes(done.png)
+            (folder / "row.json").write_text(json.dumps(fields, indent=1))
+        os.rename(scratch, self.path / f"{_UNIT}{unit[0].trigger_id}")
 
 
 def workdir_path(out: Path) -> Path:
@@ -79,8 +81,13 @@ def job_digest(job: dict[str, Any]) -> str:
 
 
 @contextmanager
-def open_workdir(out: Path, *, digest: str) -> Iterator[WorkDir]:
+def open_workdir(out: Path, *, digest: str, notes: dict[str, Any] | None = None) -> Iterator[WorkDir]:
     """The work directory of the run ``digest``, made or taken up again; removed when the block succeeds.
+
+    Args:
+        out: where the pack will be.
+        digest: of :func:`job_digest`.
+        notes: JSON values that a repeated command finds again with :func:`kept_notes`.
 
     Raises:
         ForgeError: it belongs to another run, is in use, or cannot be written.
@@ -89,7 +96,7 @@ def open_workdir(out: Path, *, digest: str) -> Iterator[WorkDir]:
     existed = path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _claim(path, digest, existed=existed)
+        _claim(path, digest, notes or {}, existed=existed)
         with (path / _LOCK).open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,7 +110,16 @@ def open_workdir(out: Path, *, digest: str) -> Iterator[WorkDir]:
         raise ForgeError(f"{error.filename or path}: {error.strerror or error}") from error
 
 
-def _claim(path: Path, digest: str, *, existed: bool) -> None:
+def kept_notes(out: Path) -> dict[str, Any]:
+    """What the unfinished run at ``out`` noted when it began; empty where there is none or it cannot tell."""
+    try:
+        notes = json.loads((workdir_path(out) / _JOB).read_text()).get("notes", {})
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def _claim(path: Path, digest: str, notes: dict[str, Any], *, existed: bool) -> None:
     job = path / _JOB
     if job.is_file():
         try:
@@ -119,5 +135,5 @@ def _claim(path: Path, digest: str, *, existed: bool) -> None:
     if existed and any(path.iterdir()):
         raise ForgeError(f"{path}: exists and is not a forge's work directory")
     scratch = path / f"{_JOB}.new"
-    scratch.write_text(json.dumps({"kind": "sif-forge-work", "digest": digest}))
+    scratch.write_text(json.dumps({"kind": "sif-forge-work", "digest": digest, "notes": notes}))
     os.replace(scratch, job)

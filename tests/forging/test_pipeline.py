@@ -120,10 +120,11 @@ def test_resume_after_kill_9_forges_none_twice(
     )
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     assert not out.exists()
-    kept = sorted(path.parent.name for path in workdir_path(out).glob("*/trigger.png"))
+    kept = sorted(path.parent.name for path in workdir_path(out).glob("*/*/trigger.png"))
     assert kept == ["t000", "t001"]
     digests = [
-        hashlib.sha256((workdir_path(out) / name / "trigger.png").read_bytes()).hexdigest() for name in kept
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(workdir_path(out).glob("*/*/trigger.png"))
     ]
     (workdir_path(out) / ".half-written").mkdir()
     seen: list[Progress] = []
@@ -166,7 +167,7 @@ def test_work_of_another_run_is_not_mixed_in(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_write", fail)
+        patch.setattr(pipeline, "write_forged", fail)
         with pytest.raises(KeyboardInterrupt):
             forge_pack(adapter, photos=photos[:1], secret=SECRET, settings=settings, out=out)
     with pytest.raises(ForgeError, match="another run"):

@@ -58,7 +58,7 @@ class Splitting:
         parts = []
         if rows:
             whole = resize(whole, size=self._tiled(*size), resample=resample, exact=exact)
-            cut = whole.unflatten(-2, (rows, self.tile)).unflatten(-1, (columns, self.tile))
+            cut = whole.reshape(len(pixels), -1, rows, self.tile, columns, self.tile)
             parts = [cut.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)]
         last = resize(whole, size=square, resample=resample, exact=exact)
         return torch.cat([*parts, last.unsqueeze(1)], dim=1)

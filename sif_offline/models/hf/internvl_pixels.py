@@ -62,7 +62,7 @@ class Tiling:
         high, wide = self.tile
         rows, columns = self.grid(pixels.shape[-2], pixels.shape[-1])
         whole = resize(pixels, size=(high * rows, wide * columns), resample=self.resample, exact=exact)
-        cut = whole.unflatten(-2, (rows, high)).unflatten(-1, (columns, wide))
+        cut = whole.reshape(len(pixels), -1, rows, high, columns, wide)
         parts = cut.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
         if rows * columns == 1:
             return parts

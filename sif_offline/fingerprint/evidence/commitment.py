@@ -217,7 +217,8 @@ def commit(
         stamp: asks a timestamp authority: data -> RFC 3161 response in DER.
 
     Raises:
-        EvidenceError: no trigger would be left to send, or a reserve that the pack does not have.
+        EvidenceError: no trigger would be left to send, a reserve that the pack does not have, or a picture
+            or key that two triggers share.
     """
     unknown = sorted(set(reserve) - {row.id for row in pack.triggers})
     if unknown:
@@ -225,6 +226,12 @@ def commit(
     if len(set(reserve)) == len(pack.triggers):
         raise EvidenceError(f"pack {pack.pack_id}: every trigger in reserve leaves none to send")
     leaves = leaves_of(pack, reserve=reserve)
+    for what, values in (
+        ("picture", {leaf.trigger_sha256 for leaf in leaves}),
+        ("key", {leaf.key_commitment for leaf in leaves}),
+    ):
+        if len(values) < len(leaves):
+            raise EvidenceError(f"pack {pack.pack_id}: two triggers share one {what}")
     head = Head(
         pack_id=pack.pack_id,
         owner=pack.owner,

@@ -108,6 +108,15 @@ def test_another_packs_commitment_is_refused(case: Case) -> None:
         material_of(case.pack, mixed, case.keys, trigger_ids=["t00"])
 
 
+def test_two_keys_for_one_picture_are_not_committed_to(case: Case) -> None:
+    first, second, *rest = case.pack.triggers
+    twice = case.pack.model_copy(
+        update={"triggers": (first, second.model_copy(update={"sha256": first.sha256}), *rest)}
+    )
+    with pytest.raises(EvidenceError, match="two triggers share one picture"):
+        commit(twice, key=case.signer, policy=Policy.of(twice), created=datetime.now(UTC))
+
+
 def test_an_answer_that_retention_dropped_is_named(case: Case, tmp_path: Path) -> None:
     """The chain still verifies; the figures cannot be recomputed, and that is said."""
     from dataclasses import replace

@@ -178,7 +178,11 @@ def _about_unrelated(null: NullTest, head: Head, target: str) -> str:
             "without that test nothing can be confirmed."
         )
     often = f"no more often than {in_words(null.log_anytime)} such audits"
-    who = f"if {target} runs a model that has nothing to do with {head.owner.id}"
+    rate = head.policy.gamma + (head.policy.transfer or 0.0)
+    who = (
+        f"if {target} runs a model that has nothing to do with {head.owner.id} and is green at a rate of at "
+        f"most {rate:.3f}"
+    )
     level = f"once in {amount(-math.log(head.policy.alpha))}"
     if null.outcome == "rejected":
         return (

@@ -2,7 +2,7 @@
 
 import typer
 
-from sif_offline.cli import calibrate, evidence, forge, greenlist, keys, lab, score, verify
+from sif_offline.cli import calibrate, evidence, forge, greenlist, keys, lab, models, score, verify
 from sif_offline.fingerprint.errors import one_line_errors
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("verify")(verify.verify)
 app.command("score")(score.score)
 app.command("greenlist")(greenlist.greenlist)
+app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(lab.app, name="lab")

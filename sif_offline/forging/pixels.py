@@ -49,12 +49,22 @@ def load_photos(folder: Path, *, count: int, canvas: tuple[int, int]) -> list[Ph
         PhotoFolderError: no such folder, or fewer pictures than ``count``.
         ImageError: a picture that cannot be decoded, by name.
     """
+    paths = photo_paths(folder, count=count)
+    return [prepare_photo(read_image(path), name=path.name, canvas=canvas) for path in paths[:count]]
+
+
+def photo_paths(folder: Path, *, count: int = 1) -> list[Path]:
+    """The pictures of a folder by file name; a file counts as one by its suffix.
+
+    Raises:
+        PhotoFolderError: no such folder, or fewer pictures than ``count``.
+    """
     if not folder.is_dir():
         raise PhotoFolderError(f"{folder}: not a folder of photos")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     if len(paths) < count:
         raise PhotoFolderError(f"{folder}: {len(paths)} photos, {count} are needed")
-    return [prepare_photo(read_image(path), name=path.name, canvas=canvas) for path in paths[:count]]
+    return paths
 
 
 def prepare_photo(image: Image.Image, *, name: str, canvas: tuple[int, int]) -> Photo:

@@ -28,6 +28,7 @@ class Family:
         examples: what to write.
         backend: whose pixels its preprocessing gives; empty where only the loaded adapter knows.
         loaded_by: the distribution that brings it.
+        weightless: whether its loader takes ``device="meta"``: pixels and prompts without the weights.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Family:
     examples: tuple[str, ...]
     backend: str = "pil"
     loaded_by: str = BUILT_IN_BY
+    weightless: bool = True
 
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -47,6 +49,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "sif_offline.models.lab:load",
                 "the small model that ships with the project",
                 ("lab:owner", "lab:innocent-a", "lab:/a/checkpoint"),
+                weightless=False,
             ),
             Family(
                 "llava",
@@ -142,6 +145,16 @@ def load_adapter(spec: str, *, device: str = "cpu") -> VLMAdapter:
     return _loader(family)(rest, device=device)
 
 
+def load_preparation(spec: str) -> VLMAdapter:
+    """The adapter that ``spec`` names, for its pixels and prompts alone: without weights where it can be.
+
+    Raises:
+        ModelError: as :func:`load_adapter` does.
+    """
+    family = FAMILIES.get(spec.partition(":")[0])
+    return load_adapter(spec, device="meta" if family and family.weightless else "cpu")
+
+
 def _loader(family: str) -> Callable[..., VLMAdapter]:
     if family in FAMILIES:
         module, _, names = FAMILIES[family].loader.partition(":")
@@ -158,4 +171,5 @@ def _foreign(found: EntryPoint) -> Family:
         examples=(f"{found.name}:MODEL",),
         backend="",
         loaded_by=found.dist.name if found.dist else "",
+        weightless=False,
     )

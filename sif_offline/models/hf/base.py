@@ -53,7 +53,8 @@ class HFAdapter(ABC):
         model: of the family's class.
         processor: of the family's class, with the PIL image backend.
         name: what it was loaded as.
-        device: a torch device.
+        device: a torch device; on ``meta`` the model has shapes alone, and only what concerns pixels and
+            prompts can be asked.
         checkpoint: the files, None for a model that was built in memory.
     """
 
@@ -71,16 +72,19 @@ class HFAdapter(ABC):
         device: str = "cpu",
         checkpoint: loading.Checkpoint | None = None,
     ) -> None:
-        self.device = torch.device(device)
+        hollow = device == loading.NO_WEIGHTS
+        self.device = torch.device("cpu" if hollow else device)
         self.name = name
-        self.model = model.requires_grad_(False).eval().to(self.device)
+        self.model = model.requires_grad_(False).eval()
         self.processor = processor
+        if not hollow:
+            self.model = self.model.to(self.device)
         if checkpoint is None:
             self.model_id = name
             self.weights_sha256 = weights_digest(self.model)
         else:
             self.model_id = f"{self.family}:{checkpoint.model_id}"
-            self.weights_sha256 = loading.files_digest(checkpoint.folder)
+            self.weights_sha256 = "" if hollow else loading.files_digest(checkpoint.folder)
         self.revision = (checkpoint and checkpoint.revision) or self.weights_sha256[:12]
         self.backend = str(getattr(processor.image_processor, "backend", "pil"))
         self.vocab_size = int(self.model.get_output_embeddings().weight.shape[0])
@@ -96,18 +100,21 @@ class HFAdapter(ABC):
     def load(cls, rest: str, *, device: str = "cpu") -> Self:
         """A folder, or a hub id such as ``owner/name`` or ``owner/name@revision``.
 
+        On the device ``meta`` no weights are fetched or read: enough for ``sif models check``.
+
         Raises:
             ModelError: no such model, another family's, one that cannot be read, or one whose processor
                 prepares pictures in a way that is not reproduced here.
         """
-        checkpoint = loading.find_checkpoint(rest)
+        checkpoint = loading.find_checkpoint(rest, family=cls.family, weights=device != loading.NO_WEIGHTS)
         model = loading.load_model(
             checkpoint, class_name=cls.model_class, model_types=cls.model_types, device=device
         )
         processor = loading.load_processor(checkpoint, class_name=cls.processor_class)
-        with loading.one_line(f"{cls.family}:{rest}"):
-            adapter = cls(model, processor, name=f"{cls.family}:{rest}", device=device, checkpoint=checkpoint)
-            adapter.refuse_other_pixels()
+        with loading.one_line(checkpoint.spec):
+            adapter = cls(model, processor, name=checkpoint.spec, device=device, checkpoint=checkpoint)
+            if device != loading.NO_WEIGHTS:  # the check that is about to come says more
+                adapter.refuse_other_pixels()
         return adapter
 
     @abstractmethod

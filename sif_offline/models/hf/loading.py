@@ -22,7 +22,11 @@ from transformers.utils import logging
 from sif_offline.models.base import ModelError
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_PATTERNS = ("*.json", "*.jinja", "*.txt", "tokenizer.model", "*.safetensors")
+_TEXTS = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
+_WEIGHTS = ("*.safetensors",)
+NO_WEIGHTS = "meta"
+"""The device of a model that is asked about pixels and prompts alone: its weights are neither fetched nor
+read."""
 _ETAG_SECONDS = 8.0
 _CHUNK = 1 << 24
 
@@ -33,53 +37,70 @@ class Checkpoint:
 
     Args:
         folder: holds ``config.json``, tokenizer, processor and ``*.safetensors``.
+        spec: what was asked for, for messages.
         model_id: hub id, or the folder's name.
         revision: the commit that the hub resolved, or None for a folder.
     """
 
     folder: Path
+    spec: str
     model_id: str
     revision: str | None
 
     def json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the folder, empty where there is none."""
+        """A JSON file of the folder, empty where there is none.
+
+        Raises:
+            ModelError: it is no JSON object.
+        """
         path = self.folder / name
-        loaded: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            loaded = json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError:
+            loaded = None
+        if not isinstance(loaded, dict):
+            raise ModelError(f"model {self.spec}: {name} is no JSON object")
         return loaded
 
 
-def find_checkpoint(rest: str) -> Checkpoint:
+def find_checkpoint(rest: str, *, family: str, weights: bool = True) -> Checkpoint:
     """Where the model is, fetching it from the hub where it is not a folder.
 
     Args:
         rest: a folder, or ``owner/name`` on the hub with an optional ``@revision`` (branch, tag or commit).
+        family: for messages.
+        weights: fetch them as well.
 
     Raises:
         ModelError: no such folder, no such model, or no way to the hub.
     """
+    spec = f"{family}:{rest}"
     folder = Path(rest).expanduser()
     if folder.is_dir():
-        return Checkpoint(folder, model_id=folder.resolve().name, revision=None)
+        return Checkpoint(folder, spec=spec, model_id=folder.resolve().name, revision=None)
     name, _, revision = rest.partition("@")
     if not _HUB_ID.fullmatch(name) or name.startswith("."):
-        raise ModelError(
-            f"model {rest!r}: no such folder, and not a hub id such as owner/name or owner/name@v1"
-        )
+        raise ModelError(f"model {spec}: no such folder, and not a hub id (owner/name or owner/name@v1)")
     from huggingface_hub import snapshot_download
 
     try:
         found = Path(
             snapshot_download(
-                name, revision=revision or None, allow_patterns=list(_PATTERNS), etag_timeout=_ETAG_SECONDS
+                name,
+                revision=revision or None,
+                allow_patterns=[*_TEXTS, *(_WEIGHTS if weights else ())],
+                etag_timeout=_ETAG_SECONDS,
             )
         )
     except Exception as error:  # a dozen types of several libraries, none with a useful common base
-        raise ModelError(f"model {rest!r}: {_hub_reason(error)}") from error
-    return Checkpoint(found, model_id=name, revision=found.name)
+        raise ModelError(f"model {spec}: {_hub_reason(error)}") from error
+    return Checkpoint(found, spec=spec, model_id=name, revision=found.name)
 
 
 def load_model(checkpoint: Checkpoint, *, class_name: str, model_types: tuple[str, ...], device: str) -> Any:
     """The pretrained model: safetensors only, bfloat16 on an accelerator and float32 on the CPU.
+
+    On :data:`NO_WEIGHTS` it has shapes alone.
 
     Raises:
         ModelError: another kind of model, or one that cannot be read.
@@ -87,12 +108,16 @@ def load_model(checkpoint: Checkpoint, *, class_name: str, model_types: tuple[st
     kind = checkpoint.json("config.json").get("model_type")
     if kind not in model_types:
         raise ModelError(
-            f"model {checkpoint.model_id}: its config.json says {kind!r}; "
+            f"model {checkpoint.spec}: its config.json says {kind!r}; "
             f"this family loads {' or '.join(model_types)} (sif models list)"
         )
     target = torch.device(device)
-    with _quiet(), one_line(checkpoint.model_id):
-        return getattr(transformers, class_name).from_pretrained(
+    model_class = getattr(transformers, class_name)
+    with _quiet(), one_line(checkpoint.spec):
+        if device == NO_WEIGHTS:
+            with target:
+                return model_class(model_class.config_class.from_pretrained(checkpoint.folder))
+        return model_class.from_pretrained(
             checkpoint.folder,
             dtype=torch.float32 if target.type == "cpu" else torch.bfloat16,
             device_map=None if target.type == "cpu" else {"": target},
@@ -111,20 +136,22 @@ def load_processor(checkpoint: Checkpoint, *, class_name: str) -> Any:
     Raises:
         ModelError: a part is missing or cannot be read.
     """
-    with _quiet(), one_line(checkpoint.model_id):
+    with _quiet(), one_line(checkpoint.spec):
         image_processor = transformers.AutoImageProcessor.from_pretrained(
             checkpoint.folder, backend="pil", local_files_only=True, trust_remote_code=False
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             checkpoint.folder, local_files_only=True, trust_remote_code=False
         )
-        options = checkpoint.json("processor_config.json")
+        template = _chat_template(checkpoint) or tokenizer.chat_template
+        if not template:
+            raise ModelError(f"model {checkpoint.spec}: it has no chat template")
         return build_processor(
             class_name,
             image_processor=image_processor,
             tokenizer=tokenizer,
-            chat_template=_chat_template(checkpoint) or tokenizer.chat_template,
-            options=options,
+            chat_template=template,
+            options=checkpoint.json("processor_config.json"),
         )
 
 
@@ -133,7 +160,7 @@ def build_processor(
     *,
     image_processor: Any,
     tokenizer: Any,
-    chat_template: str | None,
+    chat_template: str,
     options: dict[str, Any],
 ) -> Any:
     """A processor of transformers from its parts, without a video processor.
@@ -144,20 +171,11 @@ def build_processor(
         tokenizer: a fast tokenizer.
         chat_template: Jinja.
         options: further arguments, as ``processor_config.json`` holds them; others in it are passed over.
-
-    Raises:
-        ModelError: there is no chat template.
     """
-    if not chat_template:
-        raise ModelError(f"{class_name}: the model has no chat template")
     base = getattr(transformers, class_name)
 
-    def skip_video(self: Any, name: str, argument: Any) -> Any:
-        if "video" in name and argument is None:
-            return type(None)
-        return super(without_video, self).check_argument_for_proper_class(name, argument)
-
-    without_video = type(class_name, (base,), {"check_argument_for_proper_class": skip_video})
+    parts = [name for name in base.get_attributes() if "video" not in name]
+    without_video = type(class_name, (base,), {"get_attributes": classmethod(lambda cls: parts)})
     own = {"image_processor", "tokenizer", "video_processor", "chat_template", "self", "args", "kwargs"}
     known = {
         name: options[name] for name in set(signature(base.__init__).parameters) - own if name in options

@@ -69,15 +69,6 @@ def forced_rules(
     return ForcedRules(seen=seen, banned=banned, penalty=rules.repetition_penalty)
 
 
-def used_before(responses: Sequence[Sequence[int]], *, length: int, vocab_size: int) -> Tensor:
-    """``(batch, length, V)`` bool: ids that stand earlier in the same response."""
-    used = torch.zeros(len(responses), length, vocab_size, dtype=torch.bool)
-    for row, response in enumerate(responses):
-        for place, token in enumerate(response):
-            used[row, place + 1 :, token] = True
-    return used
-
-
 def _banned_after(prompt: Sequence[int], response: Sequence[int], size: int) -> list[set[int]]:
     """For every response position the ids that would complete an n-gram which stands before it."""
     ids = [*prompt, *response]

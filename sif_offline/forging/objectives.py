@@ -1,4 +1,4 @@
-"""The losses of SIF (arXiv 2604.17041), and a hinge of our own. Response tokens only."""
+"""The losses of SIF (arXiv 2604.17041), on response tokens only."""
 
 import math
 from typing import NamedTuple
@@ -49,33 +49,15 @@ def cross_entropy(logits: Tensor, response_ids: Tensor) -> Tensor:
     return functional.cross_entropy(logits.transpose(1, 2), response_ids, reduction="none")
 
 
-def margin_loss(logits: Tensor, response_ids: Tensor, *, margin: float) -> Tensor:
-    """Hinge max(0, margin - (logit of the teacher's id - best other logit)), ``(batch, T)`` nats."""
-    own = logits.gather(-1, response_ids[..., None])
-    others = logits.scatter(-1, response_ids[..., None], -math.inf).amax(dim=-1)
-    return functional.relu(margin - (own.squeeze(-1) - others))
-
-
-def floored(loss: Tensor, *, floor: float) -> Tensor:
-    """-log p to -log((p + floor) / (1 + floor)), elementwise; far below the floor the gradient fades."""
-    if floor == 0:
-        return loss
-    return math.log1p(floor) - torch.log(torch.exp(-loss) + floor)
-
-
-def position_weights(lengths: Tensor, *, total: int, early_weight: float, early_tokens: float) -> Tensor:
-    """Weights of response positions: they sum to 1 a trigger and are 0 behind its end.
+def position_weights(lengths: Tensor, *, total: int) -> Tensor:
+    """Even weights of response positions: they sum to 1 a trigger and are 0 behind its end.
 
     Args:
         lengths: ``(batch,)`` int64, tokens of each response, at least 1.
         total: T, the padded length.
-        early_weight: as in :class:`~sif_offline.forging.settings.ForgeSettings`.
-        early_tokens: likewise.
 
     Returns:
         ``(batch, T)`` float32.
     """
-    places = torch.arange(total, device=lengths.device)
-    weights = 1 + early_weight * torch.exp(-places / early_tokens)
-    weights = weights * (places < lengths[:, None])
+    weights = (torch.arange(total, device=lengths.device) < lengths[:, None]).float()
     return weights / weights.sum(dim=-1, keepdim=True)

@@ -1,21 +1,24 @@
-"""The search: sign or momentum PGD on the pixel grid, several triggers a step.
+"""The search along the gradient on the pixel grid, several triggers a step.
 
 x' stays within eps of the photo and within 0 .. 255. The model always sees whole pixel values (the iterate
-rounded, gradient straight through), so that what is optimised is what the PNG will hold.
+rounded, gradient straight through), so that what is optimised is what the PNG will hold. How a gradient moves
+the picture is in :mod:`sif_offline.forging.search`, what may happen to a picture on its way in
+:mod:`sif_offline.forging.transport`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sif_offline.forging import objectives, robustness
-from sif_offline.forging.decoding import ForcedRules, forced_rules, used_before
+from sif_offline.forging.decoding import ForcedRules, forced_rules
 from sif_offline.forging.pixels import to_image
-from sif_offline.forging.settings import ForgeSettings
+from sif_offline.forging.search import make_rule, normalised, smoothed, step_length
+from sif_offline.forging.settings import ForgeSettings, SettingsError
 from sif_offline.forging.teacher import pad_right
+from sif_offline.forging.transport import transport_at
 from sif_offline.models.base import ImageFeatures, VLMAdapter
 
 
@@ -79,9 +82,7 @@ class Batch:
         self.response_ids = pad_right(texts, length=length, device=adapter.device)
         lengths = torch.tensor([len(ids) for ids in texts], device=adapter.device)
         self.is_teacher = torch.arange(len(texts), device=adapter.device) < len(teachers)
-        self.weights = objectives.position_weights(
-            lengths, total=length, early_weight=settings.early_weight, early_tokens=settings.early_tokens
-        )
+        self.weights = objectives.position_weights(lengths, total=length)
         self.rules = (
             forced_rules(
                 adapter.rules,
@@ -93,38 +94,23 @@ class Batch:
             if settings.decoding_in_loss
             else ForcedRules(seen=None, banned=None, penalty=1.0)
         )
-        self.used = None
-        self.watermark_weights = self.weights
-        if settings.novel_only:
-            used = used_before(texts, length=length, vocab_size=adapter.vocab_size).to(adapter.device)
-            novel = ~used.gather(-1, self.response_ids[..., None]).squeeze(-1)
-            weights = self.weights * novel
-            self.used = used
-            self.watermark_weights = weights / weights.sum(dim=-1, keepdim=True)
-        layers = list(adapter.decoder_layers())
-        self.layers = layers[:: settings.rfo_every]
+        self.layers = chosen_layers(adapter, settings) if settings.rfo else []
         self.last_drifts: list[Tensor] = []
 
     def losses(self, logits: Tensor) -> objectives.Losses:
         """``(batch, T, V)`` raw logits to the weighted losses of each trigger."""
         s = self.settings
         logits = self.rules(logits)
-        scored = logits if self.used is None else logits.masked_fill(self.used, -math.inf)
-        per_id, fallback = objectives.watermark_loss(scored, self.green, top_k=s.top_k)
-        per_id = objectives.floored(per_id, floor=s.floor)
-        watermark = (per_id * self.watermark_weights).sum(dim=-1)
-        story = objectives.floored(objectives.cross_entropy(logits, self.response_ids), floor=s.floor)
-        entropy = (story * self.weights).sum(dim=-1)
+        per_id, fallback = objectives.watermark_loss(logits, self.green, top_k=s.top_k)
+        watermark = (per_id * self.weights).sum(dim=-1)
+        entropy = (objectives.cross_entropy(logits, self.response_ids) * self.weights).sum(dim=-1)
         total = s.weight_ce * entropy
         if s.weight_wm:  # without it the green list may be empty, and the loss infinite
             total = total + s.weight_wm * watermark
-        if s.weight_margin:
-            hinge = objectives.margin_loss(logits, self.response_ids, margin=s.margin)
-            total = total + s.weight_margin * (hinge * self.weights).sum(dim=-1)
         if self.copies > 1:
             own = s.on_policy_weight
             total = torch.where(self.is_teacher, (1 - own) * total, own * s.weight_wm * watermark)
-        return objectives.Losses(total, watermark, entropy, (fallback * self.watermark_weights).sum(dim=-1))
+        return objectives.Losses(total, watermark, entropy, (fallback * self.weights).sum(dim=-1))
 
     def with_answers(self, answers: Sequence[Sequence[int]]) -> "Batch":
         """The same batch with the owner's present answers; a teacher stands in for an empty one."""
@@ -135,6 +121,16 @@ class Batch:
             green=self.lists,
             settings=self.settings,
             answers=[own or teacher for own, teacher in zip(answers, self.teachers, strict=True)],
+        )
+
+    def on(self, adapter: VLMAdapter) -> "Batch":
+        """The same batch against another copy of the owner, without its present answers."""
+        return Batch(
+            adapter,
+            prompt=self.prompt,
+            teachers=self.teachers,
+            green=self.lists,
+            settings=self.settings,
         )
 
     def gradient(self, pixels: Tensor) -> tuple[Tensor, objectives.Losses]:
@@ -156,8 +152,10 @@ class Batch:
         with torch.enable_grad(), torch.autocast(kind, dtype=torch.bfloat16, enabled=s.autocast):
             features = self.adapter.encode_images(pixels).repeated(self.copies)
             drifts = (self.last_drifts or self._drifts(features)) if s.rfo else []
-            layers = self.layers if s.rfo else []
-            with robustness.captured_states(layers) as states, robustness.drifted_states(layers, drifts):
+            with (
+                robustness.captured_states(self.layers) as states,
+                robustness.drifted_states(self.layers, drifts),
+            ):
                 logits = self.adapter.response_logits(features, self.prompt_ids, self.response_ids)
         with torch.enable_grad():
             losses = self.losses(logits)
@@ -174,12 +172,29 @@ class Batch:
         return robustness.worst_drift(self.losses(logits).total.sum(), states, rho=self.settings.rho)
 
 
+def chosen_layers(adapter: VLMAdapter, settings: ForgeSettings) -> list[nn.Module]:
+    """The decoder layers that drift: ``rfo_layers`` by number, or every ``rfo_every``-th from the first.
+
+    Raises:
+        SettingsError: a number that the model has no layer for.
+    """
+    layers = list(adapter.decoder_layers())
+    if not settings.rfo_layers:
+        return layers[:: settings.rfo_every]
+    if beyond := [number for number in settings.rfo_layers if number >= len(layers)]:
+        raise SettingsError(
+            f"setting rfo_layers: {beyond[0]} of {adapter.name}'s layers 0 .. {len(layers) - 1}"
+        )
+    return [layers[number] for number in sorted(set(settings.rfo_layers))]
+
+
 def optimise(
     batch: Batch,
     *,
     clean: Tensor,
     judge: Callable[[Tensor], Sequence[float]],
     on_step: Callable[[Step], None] = lambda step: None,
+    copies: Sequence[VLMAdapter] = (),
 ) -> list[Best]:
     """Search for the triggers of one batch.
 
@@ -188,41 +203,65 @@ def optimise(
         clean: ``(batch, 3, height, width)`` uint8.
         judge: ``(batch, 3, height, width)`` uint8 to a selection score each; higher is better.
         on_step: called after every step.
+        copies: of the owner, whose gradients take turns with its own or join it, by ``ensemble_mode``.
 
     Returns:
-        For each trigger the judged iterate with the highest score, the later one on a tie.
+        For each trigger the judged iterate with the highest score, the later one on a tie; the first that
+        reached ``stop_at`` where that is set. The search ends early once all of the batch have.
     """
     s = batch.settings
-    photo = clean.to(batch.adapter.device).float()
-    moved = torch.zeros_like(photo)
-    velocity = torch.zeros_like(photo)
+    rule = make_rule(s, clean.to(batch.adapter.device).float())
+    batches = [batch, *(batch.on(copy) for copy in copies)]
     best: list[Best | None] = [None] * len(clean)
     for number in range(1, s.steps + 1):
         if s.on_policy_every and number > 1 and (number - 1) % s.on_policy_every == 0:
-            present = [to_image(picture) for picture in (photo + moved).round().to(torch.uint8)]
-            batch = batch.with_answers(batch.adapter.generate(present, batch.prompt))
-        gradient, losses = batch.gradient((photo + moved).round())
-        # dividing by the mean absolute value lets momentum weigh steps alike, whatever the loss's scale
-        scale = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-        velocity = s.momentum * velocity + gradient / scale
-        progress = (number - 1) / max(1, s.steps - 1)
-        alpha = s.alpha + (s.alpha_end - s.alpha) * progress
-        moved = (moved - alpha * velocity.sign()).clamp(-s.epsilon, s.epsilon)
-        moved = (photo + moved).clamp(0, 255) - photo
+            present = [to_image(picture) for picture in rule.picture().round().to(torch.uint8)]
+            answers = batch.adapter.generate(present, batch.prompt)
+            batches = [member.with_answers(answers) for member in batches]
+        alternate = s.ensemble_mode == "alternate"
+        turn = [batches[(number - 1) % len(batches)]] if alternate else batches
+        gradient, losses = _expected_gradient(turn, rule.picture().round(), step=number)
+        rule.step(smoothed(gradient, sigma=s.smoothing), length=step_length(s, number))
         on_step(
             Step(
                 number=number,
                 total=s.steps,
-                watermark=float(losses.watermark.detach()[batch.is_teacher].mean()),
-                cross_entropy=float(losses.cross_entropy.detach()[batch.is_teacher].mean()),
-                fallback_share=float(losses.fallback_share[batch.is_teacher].mean()),
+                watermark=float(losses.watermark.detach()[batches[0].is_teacher].mean()),
+                cross_entropy=float(losses.cross_entropy.detach()[batches[0].is_teacher].mean()),
+                fallback_share=float(losses.fallback_share[batches[0].is_teacher].mean()),
             )
         )
         last = number == s.steps
         if last or (number >= s.judge_from * s.steps and (s.steps - number) % s.judge_every == 0):
-            pixels = (photo + moved).round().to(torch.uint8).cpu()
+            pixels = rule.picture().round().to(torch.uint8).cpu()
             for row, score in enumerate(judge(pixels)):
-                held = best[row]
-                if held is None or score >= held.score:
-                    best[row] = Best(pixels=pixels[row].clone(), score=float(score), step=number)
+                best[row] = _better(best[row], Best(pixels[row].clone(), float(score), number), s)
+            if all(_reached(held, s) for held in best):
+                break
     return [found for found in best if found is not None]
+
+
+def _expected_gradient(
+    batches: Sequence[Batch], picture: Tensor, *, step: int
+) -> tuple[Tensor, objectives.Losses]:
+    """The sum of the members' gradients through the step's transform, and the first member's losses."""
+    transform = transport_at(batches[0].settings, step)
+    picture = picture.detach().requires_grad_(transform is not None)
+    with torch.enable_grad():
+        seen = picture if transform is None else transform(picture)
+    found = [batch.gradient(seen) for batch in batches]
+    total = torch.stack([normalised(gradient) for gradient, _ in found]).sum(dim=0)
+    if transform is not None:
+        (total,) = torch.autograd.grad(seen, picture, total)
+    return total, found[0][1]
+
+
+def _better(held: Best | None, new: Best, settings: ForgeSettings) -> Best:
+    """By score, the later one on a tie. What reached the mark stays, so that neighbours do not matter."""
+    if held is None:
+        return new
+    return new if new.score >= held.score and not _reached(held, settings) else held
+
+
+def _reached(held: Best | None, settings: ForgeSettings) -> bool:
+    return held is not None and settings.stop_at is not None and held.score >= settings.stop_at

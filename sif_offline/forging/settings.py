@@ -36,18 +36,14 @@ class ForgeSettings(BaseModel):
             needs. Where no draw passes, the best ranked one is taken and the row says so.
         steps: optimiser steps (paper: 1000, official: 500).
         epsilon: bound of |trigger - photo| for every channel of every pixel, in 1/255 (paper: 16).
-        alpha, alpha_end: step length in 1/255, first and last; linear between them (paper: 1, constant).
-        momentum: 0 is sign PGD as published; above it, gradients of mean absolute value 1 are accumulated.
+        search: "sign" is PGD as published; "momentum" takes the sign of a running sum of gradients; "adam"
+            works on a tanh that keeps the picture in the box.
+        schedule: of the step length: "constant" (as published), "linear", "cosine".
+        alpha, alpha_end: step length in 1/255, first and last (paper: 1, constant, without an end).
+        smoothing: deviation in pixels of the Gaussian that the gradient is convolved with; 0 is published.
+        momentum: share of the running sum that is kept from step to step.
         top_k: ids over which L_wm is renormalised (paper: 50, official: 10).
         weight_wm, weight_ce: of the two published losses (paper: .5 and .5, official: 1 and .5).
-        floor: both published losses become -log((p + floor) / (1 + floor)): positions that no picture can
-            move lose their hold on the gradient. 0 is published.
-        novel_only: take the watermark loss where the text says an id for the first time, over ids not said
-            before: what a score of distinct types counts. False is published.
-        weight_margin, margin: of a hinge that wants the teacher's id ``margin`` nats above every other; 0 is
-            published.
-        early_weight, early_tokens: response position t weighs ``1 + early_weight * exp(-t / early_tokens)``,
-            scaled to mean 1: the first tokens decide the path of a greedy answer. 0 is published.
         decoding_in_loss: apply the model's repetition penalty and n-gram ban, as they stand after the
             teacher's prefix, to the forced logits, so that the forced distribution is the one that decoding
             uses.
@@ -66,10 +62,15 @@ class ForgeSettings(BaseModel):
         transport_resize: factors to draw from, resized to and back; none is off.
         transport_crop: largest share of height and width that is cut off; 0 is off.
         transport_noise: deviation of Gaussian noise in 1/255; 0 is off.
+        rfo_layers: numbers of the layers that drift, from 0; none leaves it to ``rfo_every``.
+        ensemble: copies of the owner whose gradients are followed as well: ``noise`` or ``noise:SIZE``,
+            ``nf4``, ``int8``; none is published.
+        ensemble_mode: "alternate" takes one member a step, the owner first; "average" all at every step.
         batch_size: triggers a step.
         autocast: bfloat16 where torch deems it safe; pixels, losses and drift stay float32.
         judge_from: share of the steps before which no iterate is judged.
         judge_every: steps between judged iterates.
+        stop_at: selection score at which a trigger is good enough: its search ends there. None never does.
         judge_noise: relative weight noise of the perturbed copies used for selection.
         judge_copies: how many of them.
         refine_rounds, refine_candidates: random search after the gradient: rounds, and pictures tried a round
@@ -96,19 +97,16 @@ class ForgeSettings(BaseModel):
 
     steps: int = Field(default=40, ge=1)
     epsilon: int = Field(default=16, ge=1, le=255)
+    search: Literal["sign", "momentum", "adam"] = "momentum"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
     alpha: float = Field(default=1.0, gt=0)
-    alpha_end: float = Field(default=1.0, gt=0)
+    alpha_end: float = Field(default=0.1, gt=0)
+    smoothing: float = Field(default=0.0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
 
     top_k: int = Field(default=50, ge=1)
     weight_wm: float = Field(default=0.5, ge=0)
     weight_ce: float = Field(default=0.5, ge=0)
-    floor: float = Field(default=0.0, ge=0)
-    novel_only: bool = False
-    weight_margin: float = Field(default=0.0, ge=0)
-    margin: float = Field(default=1.0, ge=0)
-    early_weight: float = Field(default=0.0, ge=0)
-    early_tokens: float = Field(default=8.0, gt=0)
     decoding_in_loss: bool = True
 
     on_policy_every: int = Field(default=0, ge=0)
@@ -118,6 +116,11 @@ class ForgeSettings(BaseModel):
     rho: float = Field(default=0.5, gt=0)
     rfo_reuse: bool = False
     rfo_every: int = Field(default=1, ge=1)
+
+    rfo_layers: tuple[Annotated[int, Field(ge=0)], ...] = ()
+
+    ensemble: tuple[str, ...] = ()
+    ensemble_mode: Literal["alternate", "average"] = "alternate"
 
     transport_share: Fraction = 0.5
     transport_jpeg: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
@@ -130,6 +133,7 @@ class ForgeSettings(BaseModel):
     autocast: bool = True
     judge_from: Fraction = 0.5
     judge_every: int = Field(default=20, ge=1)
+    stop_at: float | None = None
     judge_noise: float = Field(default=0.1, ge=0)
     judge_copies: int = Field(default=2, ge=0)
 

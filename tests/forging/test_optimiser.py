@@ -1,10 +1,12 @@
 """The search: bound, gradient, progress, batches."""
 
+import pytest
 import torch
 
+from sif_offline.forging.copies import ensemble_copies
 from sif_offline.forging.optimiser import Batch, Step, optimise
 from sif_offline.forging.pixels import Photo, pixel_tensor
-from sif_offline.forging.settings import ForgeSettings
+from sif_offline.forging.settings import ForgeSettings, SettingsError
 from sif_offline.models.lab import LabAdapter
 
 
@@ -16,7 +18,9 @@ def green_lists(adapter: LabAdapter, count: int) -> torch.Tensor:
 def test_the_loss_falls_and_the_iterate_stays_in_the_ball(
     adapter: LabAdapter, settings: ForgeSettings, photos: list[Photo]
 ) -> None:
-    s = settings.model_copy(update={"steps": 12, "rfo": False, "epsilon": 5, "alpha": 2.0, "alpha_end": 0.5})
+    s = settings.model_copy(
+        update={"steps": 12, "rfo": False, "epsilon": 5, "alpha": 2.0, "alpha_end": 0.5, "schedule": "linear"}
+    )
     clean = pixel_tensor([photo.image() for photo in photos[:2]]).to(torch.uint8)
     clean[0, :, :40] = 255
     clean[0, :, 40:80] = 0
@@ -97,24 +101,6 @@ def test_neighbours_in_a_batch_do_not_matter(
     torch.testing.assert_close(both[1:], alone, rtol=2e-2, atol=1e-3 * float(alone.abs().max()))
 
 
-def test_only_new_ids_bear_the_watermark_loss_when_asked(
-    adapter: LabAdapter, settings: ForgeSettings
-) -> None:
-    s = settings.model_copy(
-        update={"novel_only": True, "decoding_in_loss": False, "top_k": adapter.vocab_size}
-    )
-    green = green_lists(adapter, 1)
-    teacher = [20, 30, 20, 40]
-    batch = Batch(adapter, prompt="D.", teachers=[teacher], green=green, settings=s)
-    logits = torch.randn(1, 4, adapter.vocab_size, generator=torch.Generator().manual_seed(1))
-    expected = []
-    for place, said in ((0, []), (1, [20]), (3, [20, 30])):  # place 2 says 20 again
-        mass = logits[0, place].exp()
-        mass[said] = 0
-        expected.append(-torch.log(mass[green[0]].sum() / mass.sum()))
-    torch.testing.assert_close(batch.losses(logits).watermark[0], torch.stack(expected).mean())
-
-
 def test_present_answers_join_the_loss(
     adapter: LabAdapter, settings: ForgeSettings, photos: list[Photo]
 ) -> None:
@@ -139,3 +125,59 @@ def test_present_answers_join_the_loss(
     fresh = Batch(adapter, prompt="D.", teachers=teachers, green=green, settings=s)
     found = optimise(fresh, clean=clean, judge=lambda pictures: [0.0] * len(pictures))
     assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"search": "sign"},
+        {"search": "adam", "alpha": 3.0},
+        {"schedule": "cosine", "alpha": 3.0},
+        {"smoothing": 1.5},
+        {"ensemble": ("noise", "nf4")},
+        {"ensemble": ("noise:0.05",), "ensemble_mode": "average"},
+        {"transport_jpeg": (60, 80), "transport_resize": (0.75,), "transport_share": 1.0},
+    ],
+)
+def test_every_way_of_searching_lowers_the_loss_inside_the_ball(
+    adapter: LabAdapter, settings: ForgeSettings, photos: list[Photo], changes: dict[str, object]
+) -> None:
+    s = settings.model_copy(update={"steps": 10, "rfo": False, "epsilon": 6, "alpha": 2.0, **changes})
+    clean = pixel_tensor([photo.image() for photo in photos[:2]]).to(torch.uint8)
+    batch = Batch(
+        adapter,
+        prompt="Describe.",
+        teachers=[[20, 30, 40, 50, 60, 70], [21, 31, 41]],
+        green=green_lists(adapter, 2),
+        settings=s,
+    )
+    copies = ensemble_copies(adapter, s)
+    assert len(copies) == len(s.ensemble)
+    found = optimise(batch, clean=clean, judge=lambda pixels: [0.0] * len(pixels), copies=copies)
+    pixels = torch.stack([best.pixels for best in found])
+    assert 0 < int((pixels.int() - clean.int()).abs().max()) <= 6
+    for member in [batch, *(batch.on(copy) for copy in copies)]:
+        before, after = (member.gradient(picture.float())[1].total for picture in (clean, pixels))
+        assert bool((after < before).all())
+
+
+def test_a_trigger_that_reached_the_mark_is_left_alone(
+    adapter: LabAdapter, settings: ForgeSettings, photos: list[Photo]
+) -> None:
+    s = settings.model_copy(update={"steps": 6, "judge_every": 1, "judge_from": 0.0, "stop_at": 2.0})
+    clean = pixel_tensor([photo.image() for photo in photos[:2]]).to(torch.uint8)
+    batch = Batch(
+        adapter, prompt="Describe.", teachers=[[20, 30], [21, 31]], green=green_lists(adapter, 2), settings=s
+    )
+    scores = iter([[0.0, 2.5], [1.0, 9.0], [2.0, 0.0], [9.0, 9.0]])
+    steps: list[Step] = []
+    found = optimise(batch, clean=clean, judge=lambda pixels: next(scores), on_step=steps.append)
+    assert [(best.step, best.score) for best in found] == [(3, 2.0), (1, 2.5)]
+    assert len(steps) == 3
+
+
+def test_an_unknown_copy_is_named(adapter: LabAdapter, settings: ForgeSettings) -> None:
+    for name in ("int4", "noise:big", "nf4:2"):
+        s = settings.model_copy(update={"ensemble": (name,)})
+        with pytest.raises(SettingsError, match=f"copy {name}: "):
+            ensemble_copies(adapter, s)

@@ -37,7 +37,7 @@ def test_overrides_come_last_and_are_read_as_typed() -> None:
         "paper", {"steps": "7", "rfo": "false", "refine_scales": "1, 2.5", "prompts": ["A?"]}
     )
     assert (got.steps, got.rfo, got.refine_scales, got.prompts) == (7, False, (1.0, 2.5), ("A?",))
-    assert got.momentum == 0.0
+    assert got.search == "sign"
     assert preset_settings(None, {"prompts": "A, or B?"}).prompts == ("A, or B?",)
     assert preset_settings() == ForgeSettings()
     assert preset_settings(None, {"refine_scales": "[3]"}).refine_scales == (3.0,)

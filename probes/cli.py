@@ -1,5 +1,6 @@
 """The ``sif-probes`` command: serve, once, check, status."""
 
+import contextlib
 import json
 import logging
 import math
@@ -48,13 +49,24 @@ def serve(config: ConfigOption) -> None:
     settings = load_config(config)
     listening = _listen(settings)
     with listening, Watch.open(settings) as watch:
-        server = uvicorn.Server(uvicorn.Config(create_app(watch), log_level="warning", lifespan="on"))
+        server = _Server(uvicorn.Config(create_app(watch), log_level="warning", lifespan="on"))
         host, port = listening.getsockname()[:2]
         typer.echo(f"ready http://{f'[{host}]' if ':' in host else host}:{port} targets={len(watch.targets)}")
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn has shut down in order and raises it once more
             server.run(sockets=[listening])
-        except KeyboardInterrupt:  # uvicorn has shut down in order and raises the signal once more
-            raise SystemExit(130) from None
+        if server.stopped_by == signal.SIGINT:
+            raise SystemExit(130)
+
+
+class _Server(uvicorn.Server):
+    """Remembers what stopped it: whether the signal comes through a second time depends on the event loop."""
+
+    stopped_by: int | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """uvicorn's handler of SIGINT and SIGTERM."""
+        self.stopped_by = sig
+        super().handle_exit(sig, frame)
 
 
 def _listen(settings: ProbesConfig) -> socket.socket:

@@ -1,7 +1,7 @@
 """``sif forge``: photos to a fingerprint pack."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,18 +12,31 @@ from sif_offline.fingerprint.errors import SifError
 
 if TYPE_CHECKING:
     from sif_offline.fingerprint.pack import FingerprintPack
+    from sif_offline.forging.goal import PowerGoal, PowerTarget
+    from sif_offline.forging.pixels import Photo
     from sif_offline.forging.settings import ForgeSettings
+    from sif_offline.models.base import VLMAdapter
+
+COUNT = 12
+"""Triggers where neither a count nor a power is asked for."""
+_GOAL = "A goal"
+_WHERE = "Where and how fast"
 
 
-class SettingsError(SifError):
-    """A setting that does not exist or a value that it does not take."""
+class OptionsError(SifError):
+    """Options that do not go together, or a value that one of them does not take."""
 
 
 def forge(
     model: Annotated[str, typer.Option(help="The owner, FAMILY:MODEL, such as lab:owner.")],
     images: Annotated[Path, typer.Option(help="Folder of photos; the first COUNT by file name are used.")],
     out: Annotated[Path, typer.Option(help="Directory of the pack to write.")],
-    count: Annotated[int, typer.Option(min=1, help="Triggers to forge.")] = 12,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help=f"Triggers to forge; {COUNT}, or with --until-power as many as there are photos."
+        ),
+    ] = None,
     key_file: Annotated[
         Path | None, typer.Option(help="Master key file; made (mode 0600) if it does not exist.")
     ] = None,
@@ -31,6 +44,9 @@ def forge(
         bool,
         typer.Option("--insecure-demo-key", help="Use the published demo secret, which protects nothing."),
     ] = False,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to start from: paper, official, fast, robust.")
+    ] = None,
     prompt: Annotated[
         list[str] | None, typer.Option(help="The user's words; several take turns over the triggers.")
     ] = None,
@@ -43,46 +59,129 @@ def forge(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting of the forge, NAME=VALUE.")
     ] = None,
-    device: Annotated[str, typer.Option(help="A torch device.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None,
+    until_power: Annotated[
+        float | None,
+        typer.Option(
+            help="Add triggers until every --suspect would be confirmed with this probability.",
+            rich_help_panel=_GOAL,
+        ),
+    ] = None,
+    suspect: Annotated[
+        str | None,
+        typer.Option(help="What thieves did, such as 4bit,finetuned,lora:50+4bit.", rich_help_panel=_GOAL),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Level of the watch: confirmed at E >= 1/ALPHA. [1e-6]", rich_help_panel=_GOAL),
+    ] = None,
+    max_answers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Answers the watch may take; one a trigger counts.", rich_help_panel=_GOAL),
+    ] = None,
+    transfer: Annotated[
+        float | None,
+        typer.Option(
+            help="Bound of the unrelated-model null that the watch will use. [0.05, assumed]",
+            rich_help_panel=_GOAL,
+        ),
+    ] = None,
+    executor: Annotated[
+        str, typer.Option(help="local, processes (one a device) or ray.", rich_help_panel=_WHERE)
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes, or actors of Ray.", rich_help_panel=_WHERE)
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of a Ray cluster; auto finds it, local starts one.", rich_help_panel=_WHERE),
+    ] = None,
+    device: Annotated[str, typer.Option(help="A torch device.", rich_help_panel=_WHERE)] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of torch in each worker.", rich_help_panel=_WHERE)
+    ] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(help="Triggers a step, or auto: what memory holds.", rich_help_panel=_WHERE),
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the decoder's blocks.", rich_help_panel=_WHERE)
+    ] = False,
+    checkpointing: Annotated[
+        bool,
+        typer.Option("--checkpointing", help="Less memory for more time.", rich_help_panel=_WHERE),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Forge one trigger a photo. A run that was stopped, even by kill -9, goes on where it was when repeated.
 
     Photos are centre-cropped and resized to the model's canvas; that crop is the clean picture that the
-    trigger stays within EPSILON of. Unfinished work is kept in OUT.work.
+    trigger stays within EPSILON of. Unfinished work is kept in OUT.work. Exit code 1: the pack is written,
+    but --until-power was not reached.
     """
-    settings = _settings(set_ or [], prompts=prompt, steps=steps, epsilon=epsilon, delta=delta, seed=seed)
+    settings = _settings(
+        set_ or [],
+        preset=preset,
+        prompts=prompt,
+        steps=steps,
+        epsilon=epsilon,
+        delta=delta,
+        seed=seed,
+        batch_size=None if batch_size in (None, "auto") else batch_size,
+    )
+    target = _target(
+        until_power,
+        suspect,
+        {"alpha": alpha, "max_answers": max_answers, "transfer": transfer, "seed": settings.seed},
+    )
 
     import torch  # seconds: a mistake in the settings is told first
 
     from sif_offline.cli.progress import forge_progress
+    from sif_offline.executors import make_executor
     from sif_offline.forging.pipeline import check_out, forge_pack
     from sif_offline.forging.pixels import load_photos
+    from sif_offline.forging.speed import Speed
     from sif_offline.models import load_adapter
 
+    where = make_executor(executor, device=device, workers=workers, threads=threads, address=address)
     if threads is not None:
         torch.set_num_threads(threads)
     check_out(out)
     adapter = load_adapter(model, device=device)
-    photos = load_photos(images, count=count, canvas=adapter.canvas)
+    photos = load_photos(images, count=count or (None if target else COUNT), canvas=adapter.canvas)
+    speed = Speed(compiled=compiled, checkpointing=checkpointing)
+    if batch_size == "auto":
+        settings, speed = _fitted(out, adapter, settings, speed, photos[0], workers or 1)
+    goal = _goal(target, adapter) if target else None
     # the key last: no mistake above leaves a fresh key file behind
     secret, made = forging_secret(key_file=key_file, insecure_demo_key=insecure_demo_key)
     if made:
         typer.echo(
             f"new master key in {key_file}: keep it safe, nobody can score this pack without it", err=True
         )
-    with forge_progress(count) as report:
+    with forge_progress(len(photos)) as report:
         pack = forge_pack(
-            adapter, photos=photos, secret=secret, settings=settings, out=out, on_progress=report
+            adapter,
+            photos=photos,
+            secret=secret,
+            settings=settings,
+            out=out,
+            executor=where,
+            speed=speed,
+            goal=goal,
+            on_progress=report,
         )
     typer.echo(json.dumps(_summary(out, pack)) if as_json else _table(out, pack))
+    found = pack.extensions.get("goal")
+    if found and not found["reached"]:
+        typer.echo(_missed(found, len(pack.triggers), photos=len(photos)), err=True)
+        raise typer.Exit(1)
 
 
-def _settings(pairs: Sequence[str], *, prompts: list[str] | None, **named: float | None) -> "ForgeSettings":
-    from pydantic import ValidationError
-
-    from sif_offline.forging.settings import ForgeSettings
+def _settings(
+    pairs: Sequence[str], *, prompts: list[str] | None, preset: str | None = None, **named: float | str | None
+) -> "ForgeSettings":
+    from sif_offline.forging.presets import preset_settings
 
     values: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     if prompts:
@@ -90,13 +189,63 @@ def _settings(pairs: Sequence[str], *, prompts: list[str] | None, **named: float
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise SettingsError(f"--set {pair}: want NAME=VALUE")
+            raise OptionsError(f"--set {pair}: want NAME=VALUE")
         values[name] = value
-    try:
-        return ForgeSettings(**values)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        raise SettingsError(f"setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+    return preset_settings(preset, values)
+
+
+def _target(power: float | None, suspects: str | None, named: Mapping[str, Any]) -> "PowerTarget | None":
+    given = {name: value for name, value in named.items() if value is not None}
+    if power is None:
+        alone = [name for name in ("alpha", "max_answers", "transfer") if name in given]
+        alone += ["suspect"] if suspects else []
+        if alone:
+            raise OptionsError(f"--{alone[0].replace('_', '-')}: means something with --until-power alone")
+        return None
+    from sif_offline.forging.goal import PowerTarget
+
+    names = tuple(name.strip() for name in (suspects or "").split(",") if name.strip())
+    return PowerTarget(power=power, suspects=names, **given)
+
+
+def _goal(target: "PowerTarget", adapter: "VLMAdapter") -> "PowerGoal":
+    from sif_offline.cli.progress import counting
+    from sif_offline.forging.goal import PowerGoal
+
+    with counting("making suspects") as report:
+        return PowerGoal.of(target, adapter, progress=lambda done, total, _loss: report(done, total))
+
+
+def _fitted(
+    out: Path, adapter: "VLMAdapter", settings: "ForgeSettings", speed: Any, photo: "Photo", workers: int
+) -> tuple["ForgeSettings", Any]:
+    from dataclasses import replace
+
+    from sif_offline.forging.batch_size import fitting_batch_size
+    from sif_offline.forging.pipeline import planned_batch_size
+
+    # a run that is taken up keeps the size that it began with: its units are cut already
+    if (size := planned_batch_size(out)) is None:
+        fit = fitting_batch_size(adapter, settings=settings, image=photo.image(), workers=workers)
+        size, speed = fit.batch_size, replace(speed, checkpointing=speed.checkpointing or fit.checkpointing)
+        typer.echo(
+            f"batch size {size}{', with gradient checkpointing' if fit.checkpointing else ''}", err=True
+        )
+    return settings.model_copy(update={"batch_size": size}), speed
+
+
+def _missed(goal: Mapping[str, Any], triggers: int, *, photos: int) -> str:
+    least = min(goal["estimates"], key=lambda row: row["power"], default=None)
+    found = (
+        f"power {least['power']:.2f} against {least['suspect']}" if least else "too few to estimate a power"
+    )
+    limit = goal["max_answers"]
+    why = (
+        f"--max-answers {limit} takes no more triggers"
+        if triggers < photos or (limit is not None and triggers >= limit)
+        else "no photo is left: give more in --images"
+    )
+    return f"goal of {goal['power']:g} missed: {found} after {triggers} triggers; {why}"
 
 
 def _summary(out: Path, pack: "FingerprintPack") -> dict[str, Any]:
@@ -109,6 +258,7 @@ def _summary(out: Path, pack: "FingerprintPack") -> dict[str, Any]:
         "mean_z": {
             name: _mean([row.judged[name] for row in pack.triggers]) for name in pack.triggers[0].judged
         },
+        **({"goal": pack.extensions["goal"]} if "goal" in pack.extensions else {}),
         "triggers": [
             {
                 "id": row.id,
@@ -126,6 +276,17 @@ def _table(out: Path, pack: "FingerprintPack") -> str:
     lines += ["mean z of the owner's answers by condition (greedy took part in selection, fresh:* did not):"]
     for name in pack.triggers[0].judged:
         lines.append(f"  {name:<20} {_mean([row.judged[name] for row in pack.triggers]):6.2f}")
+    if goal := pack.extensions.get("goal"):
+        lines.append(
+            f"a watch at {goal['alpha']:g} within {goal['estimates'][0]['answers']} answers (estimated):"
+            if goal["estimates"]
+            else "no power estimated"
+        )
+        for row in goal["estimates"]:
+            median = row["median_answers"] or f"over {row['answers']}"
+            lines.append(
+                f"  {row['suspect']:<20} {row['null']:<18} power {row['power']:.3f}, median {median} answers"
+            )
     if pack.demo_key:
         lines.append("forged under the published demo secret: this pack proves nothing about anybody")
     return "\n".join(lines)

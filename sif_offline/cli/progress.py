@@ -9,6 +9,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -31,22 +32,29 @@ def _bars() -> Progress:
 
 @contextmanager
 def forge_progress(count: int) -> Iterator[Callable[["ForgeProgress"], None]]:
-    """Two bars: triggers finished, and steps of the running batch."""
+    """A bar for the triggers finished, and one with the steps of each batch in progress."""
     with _bars() as bars:
         triggers = bars.add_task("triggers", total=count)
-        steps = bars.add_task("steps", total=None)
+        running: dict[tuple[str, ...], TaskID] = {}
 
         def report(progress: "ForgeProgress") -> None:
             bars.update(triggers, completed=progress.finished)
-            if progress.step is not None:
-                step = progress.step
-                state = step.describe()
-                names = (
-                    f"{progress.batch[0]}..{progress.batch[-1]}"
-                    if len(progress.batch) > 1
-                    else progress.batch[0]
-                )
-                bars.update(steps, completed=step.number, total=step.total, description=f"{names}: {state}")
+            if progress.lost:
+                bars.console.print(progress.lost, highlight=False)
+            step, batch = progress.step, progress.batch
+            if step is None:  # finished, or begins again
+                if batch in running:
+                    bars.remove_task(running.pop(batch))
+                return
+            if batch not in running:
+                running[batch] = bars.add_task("", total=None)
+            names = f"{batch[0]}..{batch[-1]}" if len(batch) > 1 else batch[0]
+            bars.update(
+                running[batch],
+                completed=step.number,
+                total=step.total,
+                description=f"{names}: {step.describe()}",
+            )
 
         yield report
 

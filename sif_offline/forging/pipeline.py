@@ -51,7 +51,7 @@ class Goal(Protocol):
         """Everything that decides when it is reached, JSON values: part of what makes a run this run."""
         ...
 
-    def reached(self, rows: Sequence[tuple[Job, Finished]]) -> bool:
+    def enough(self, rows: Sequence[tuple[Job, Finished]]) -> bool:
         """Asked after every unit, in the order of the plan, with all triggers so far."""
         ...
 
@@ -221,7 +221,7 @@ class _Run:
             if self.units[self.accepted][0].trigger_id not in self.finished:
                 return
             self.accepted += 1
-            self.enough = self.goal.reached(self.rows())
+            self.enough = self.goal.enough(self.rows())
 
     def _tell(self, names: tuple[str, ...] = (), *, step: Note | None = None, lost: str = "") -> None:
         self.on_progress(Progress(len(self.finished), len(self.jobs), step, names, lost))

@@ -38,9 +38,9 @@ class Photo:
         return decode_image(self.png, name=self.name)
 
 
-def load_photos(folder: Path, *, count: int, canvas: tuple[int, int]) -> list[Photo]:
-    """The first ``count`` pictures of a folder by file name, centre-cropped and resized (Lanczos) to the
-    canvas.
+def load_photos(folder: Path, *, count: int | None, canvas: tuple[int, int]) -> list[Photo]:
+    """The first ``count`` pictures of a folder by file name (None: all), centre-cropped and resized (Lanczos)
+    to the canvas.
 
     A file counts as a picture by its suffix; other files are passed over. A picture that already has the
     canvas's size keeps its pixels.
@@ -49,7 +49,7 @@ def load_photos(folder: Path, *, count: int, canvas: tuple[int, int]) -> list[Ph
         PhotoFolderError: no such folder, or fewer pictures than ``count``.
         ImageError: a picture that cannot be decoded, by name.
     """
-    paths = photo_paths(folder, count=count)
+    paths = photo_paths(folder, count=count or 1)
     return [prepare_photo(read_image(path), name=path.name, canvas=canvas) for path in paths[:count]]
 
 

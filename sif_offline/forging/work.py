@@ -1,12 +1,13 @@
 """The forging of one unit: teachers, search, random refinement, the judge's report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
+from sif_offline.forging.copies import ensemble_copies
 from sif_offline.forging.judge import Judge
 from sif_offline.forging.optimiser import Batch, Step, optimise
 from sif_offline.forging.pixels import pixel_tensor, png_bytes, to_image
@@ -59,8 +60,9 @@ class ForgeWork:
                 f"model {self.model}: a worker on {device} finds other weights than this process"
             )
         judge = Judge(adapter, self.settings)
+        copies = ensemble_copies(adapter, self.settings)
         return lambda unit, note: forge_unit(
-            adapter, unit, settings=self.settings, speed=self.speed, judge=judge, note=note
+            adapter, unit, settings=self.settings, judge=judge, copies=copies, speed=self.speed, note=note
         )
 
 
@@ -70,6 +72,7 @@ def forge_unit(
     *,
     settings: ForgeSettings,
     judge: Judge,
+    copies: Sequence[VLMAdapter] = (),
     speed: Speed | None = None,
     note: Callable[[Note], None] = lambda step: None,
 ) -> list[Finished]:
@@ -94,6 +97,7 @@ def forge_unit(
             batch,
             clean=clean,
             judge=lambda pixels: judge.select(pixels, prompt=prompt, masks=masks),
+            copies=copies,
             on_step=note,
         )
     found = refine(

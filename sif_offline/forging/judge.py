@@ -1,12 +1,12 @@
 """What a trigger is worth: decoded from the bytes of the PNG, scored as a verifier scores it.
 
-Selection and report are apart: iterates are chosen by greedy answers of the owner and of perturbed copies,
-and the chosen trigger is then measured again on conditions that chose nothing (another copy, JPEG,
-temperature 1).
+Selection and report are apart: pictures are chosen by answers under some conditions, and the chosen trigger
+is then measured again. What chose is named as it is (``greedy``); what chose nothing is named ``fresh:``.
 """
 
-import io
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,45 @@ from transformers import LogitsProcessorList
 
 from sif_offline.fingerprint.images import decode_image
 from sif_offline.fingerprint.scoring import ResponseScore, score_ids
+from sif_offline.forging.copies import KINDS, make_copy
 from sif_offline.forging.pixels import png_bytes, to_image
-from sif_offline.forging.settings import ForgeSettings
+from sif_offline.forging.settings import ForgeSettings, SettingsError
 from sif_offline.forging.teacher import RowSampling
+from sif_offline.forging.transport import jpeg_image, rescaled_image
 from sif_offline.models.base import VLMAdapter
 
 FRESH_SEED_OFFSET = 7919
 """Keeps the fresh copies and samples apart from those that selection saw."""
+
+
+MEASURED = ("jpeg:75", "resize:0.75", "temperature:0.7", "temperature:1")
+"""What every report holds beside the greedy answer, the control and the copies."""
+MEASURED_COPIES = ("noise", "nf4")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way in which an answer comes about.
+
+    Args:
+        name: as the settings spell it: ``greedy``, ``jpeg:75``, ``nf4``, ...
+        model: who answers.
+        jpeg: quality that the picture goes through; 0 is none.
+        resize: factor that the picture is resized by and back; 1 is none.
+        temperature: of sampling; 0 is greedy.
+    """
+
+    name: str
+    model: VLMAdapter
+    jpeg: int = 0
+    resize: float = 1.0
+    temperature: float = 0.0
+
+    def picture(self, image: Image.Image) -> Image.Image:
+        """What the model gets to see of a picture."""
+        if self.jpeg:
+            image = jpeg_image(image, quality=self.jpeg)
+        return image if self.resize == 1 else rescaled_image(image, factor=self.resize)
 
 
 class Judge:
@@ -32,6 +64,9 @@ class Judge:
     Args:
         adapter: the owner.
         settings: of the run.
+
+    Raises:
+        SettingsError: a condition that does not exist.
     """
 
     def __init__(self, adapter: VLMAdapter, settings: ForgeSettings) -> None:
@@ -40,7 +75,14 @@ class Judge:
         self.tokenizer = Tokenizer.from_str(adapter.tokenizer_json().decode())
         noise, seed = settings.judge_noise, settings.seed
         self.copies = [adapter.perturbed(noise=noise, seed=seed + n) for n in range(settings.judge_copies)]
-        self.fresh_copy = adapter.perturbed(noise=noise, seed=seed + FRESH_SEED_OFFSET)
+        self.conditions = [
+            Condition("greedy", adapter),
+            *(Condition("noise", copied) for copied in self.copies),
+            *(
+                self._condition(name, seed=seed + len(self.copies) + place)
+                for place, name in enumerate(settings.judge_conditions)
+            ),
+        ]
 
     def score(self, text: str, *, mask: NDArray[np.bool_], trigger_id: str = "") -> ResponseScore:
         """Distinct types of the text under the owner's tokenizer, special ids left out."""
@@ -48,12 +90,15 @@ class Judge:
         return score_ids(ids, mask=mask, ignore=self.adapter.special_ids, trigger_id=trigger_id)
 
     def select(self, pixels: Tensor, *, prompt: str, masks: Sequence[NDArray[np.bool_]]) -> list[float]:
-        """Mean z over the selection conditions: ``(batch, 3, height, width)`` uint8 to one score each."""
-        images = [_through_png(to_image(picture)) for picture in pixels]
-        total = np.zeros(len(images))
-        for model in [self.adapter, *self.copies]:
-            total += [score.z for score in self._scores(model, images, prompt, masks)]
-        return [float(z) for z in total / (1 + len(self.copies))]
+        """Mean z over the selection conditions: ``(batch, 3, height, width)`` uint8 to one score each.
+
+        Sampled conditions draw by the trigger's green list, so that all pictures tried for a trigger meet the
+        same chance and a trigger does not depend on its neighbours.
+        """
+        images = [decode_image(png_bytes(to_image(picture)), name="trigger") for picture in pixels]
+        seeds = [_seed_of(mask) for mask in masks]
+        scores = self._under(self.conditions, images, prompt, masks, seeds)
+        return [float(np.mean([score.z for score in column])) for column in zip(*scores, strict=True)]
 
     def measure(
         self,
@@ -74,44 +119,75 @@ class Judge:
             seeds: of the sampled answers, one a trigger.
 
         Returns:
-            z by condition for each trigger (``greedy`` on the owner took part in selection; ``fresh:*`` did
-            not; ``clean`` is the control), and the scores of the greedy answers.
+            z by condition for each trigger, and the scores of the greedy answers. ``clean`` is the control;
+            a condition that took part in selection or gave gradients bears its own name, ``fresh:*`` chose
+            nothing.
         """
         images = [decode_image(png, name="trigger") for png in pngs]
         controls = [decode_image(png, name="clean") for png in clean_pngs]
-        through_jpeg = [_through_jpeg(image) for image in images]
-        three = self._scores(self.adapter, [*images, *controls, *through_jpeg], prompt, [*masks] * 3)
-        n = len(images)
-        greedy, clean, jpeg = three[:n], three[n : 2 * n], three[2 * n :]
-        sampler = RowSampling([seed + FRESH_SEED_OFFSET for seed in seeds], temperatures=[1.0] * len(images))
-        sampled = self._scores(self.adapter, images, prompt, masks, processors=LogitsProcessorList([sampler]))
-        columns: Mapping[str, list[ResponseScore]] = {
-            "greedy": greedy,
-            "clean": clean,
-            "fresh:noise": self._scores(self.fresh_copy, images, prompt, masks),
-            "fresh:jpeg-75": jpeg,
-            "fresh:temperature-1": sampled,
-        }
+        fresh_seeds = [seed + FRESH_SEED_OFFSET for seed in seeds]
+        plain = Condition("greedy", self.adapter)
+        (clean,) = self._under([plain], controls, prompt, masks, fresh_seeds)
+        measured = [plain, *(self._condition(name) for name in MEASURED)]
+        greedy, *others = self._under(measured, images, prompt, masks, fresh_seeds)
+        columns = {"greedy": greedy, "clean": clean}
+        for name in MEASURED_COPIES:  # made one at a time: a large model leaves no room for all
+            copied = self._condition(name, seed=self.settings.seed + FRESH_SEED_OFFSET)
+            columns[self._reported(name)] = self._under([copied], images, prompt, masks, fresh_seeds)[0]
+        columns |= {self._reported(name): scores for name, scores in zip(MEASURED, others, strict=True)}
         rows = [{name: scores[place].z for name, scores in columns.items()} for place in range(len(images))]
         return rows, greedy
 
-    def _scores(
+    def _reported(self, name: str) -> str:
+        """A copy with noise is always a fresh one; any other condition is fresh unless it had a say."""
+        used = {*self.settings.judge_conditions, *self.settings.ensemble} - {"noise"}
+        return name.replace(":", "-") if name in used else f"fresh:{name.replace(':', '-')}"
+
+    def _condition(self, name: str, *, seed: int = 0) -> Condition:
+        kind, _, value = name.partition(":")
+        try:
+            if kind == "jpeg" and 1 <= int(value) <= 100:
+                return Condition(name, self.adapter, jpeg=int(value))
+            if kind == "resize" and float(value) > 0:
+                return Condition(name, self.adapter, resize=float(value))
+            if kind == "temperature" and float(value) > 0:
+                return Condition(name, self.adapter, temperature=float(value))
+        except ValueError:
+            pass
+        if kind in ("jpeg", "resize", "temperature"):
+            raise SettingsError(f"condition {name}: {value or 'nothing'} is no value of {kind}")
+        if kind not in ("noise", "nf4", "int8"):
+            raise SettingsError(f"condition {name}: want jpeg:Q, resize:F, temperature:T or one of {KINDS}")
+        copied = make_copy(self.adapter, name, seed=seed, noise=self.settings.judge_noise)
+        return Condition(name, copied)
+
+    def _under(
         self,
-        model: VLMAdapter,
+        conditions: Sequence[Condition],
         images: Sequence[Image.Image],
         prompt: str,
         masks: Sequence[NDArray[np.bool_]],
-        processors: LogitsProcessorList | None = None,
-    ) -> list[ResponseScore]:
-        answers = model.generate(images, prompt, processors=processors)
-        return [self.score(model.text(ids), mask=mask) for ids, mask in zip(answers, masks, strict=True)]
+        seeds: Sequence[int],
+    ) -> list[list[ResponseScore]]:
+        """A list of scores for each condition, one call a model: a short batch costs almost a long one's."""
+        found: dict[int, list[ResponseScore]] = {}
+        for model in {id(condition.model): condition.model for condition in conditions}.values():
+            places = [place for place, condition in enumerate(conditions) if condition.model is model]
+            shown = [conditions[place].picture(image) for place in places for image in images]
+            sampled = LogitsProcessorList()
+            if any(conditions[place].temperature for place in places):
+                temperatures = [conditions[place].temperature for place in places for _ in images]
+                draws = [seed + place for place in places for seed in seeds]
+                sampled.append(RowSampling(draws, temperatures=temperatures))
+            answers = model.generate(shown, prompt, processors=sampled or None)
+            lists = [*masks] * len(places)
+            scores = [
+                self.score(model.text(ids), mask=mask) for ids, mask in zip(answers, lists, strict=True)
+            ]
+            for number, place in enumerate(places):
+                found[place] = scores[number * len(images) : (number + 1) * len(images)]
+        return [found[place] for place in range(len(conditions))]
 
 
-def _through_png(image: Image.Image) -> Image.Image:
-    return decode_image(png_bytes(image), name="trigger")
-
-
-def _through_jpeg(image: Image.Image) -> Image.Image:
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=75)
-    return decode_image(buffer.getvalue(), name="trigger")
+def _seed_of(mask: NDArray[np.bool_]) -> int:
+    return int.from_bytes(hashlib.sha256(mask.tobytes()).digest()[:6], "big")

@@ -73,6 +73,8 @@ class ForgeSettings(BaseModel):
         stop_at: selection score at which a trigger is good enough: its search ends there. None never does.
         judge_noise: relative weight noise of the perturbed copies used for selection.
         judge_copies: how many of them.
+        judge_conditions: what else selection listens to beside the owner and its noisy copies: ``jpeg:Q``,
+            ``resize:F``, ``temperature:T``, ``nf4``, ``int8``, ``noise:SIZE``; all count alike.
         refine_rounds, refine_candidates: random search after the gradient: rounds, and pictures tried a round
             and trigger; 0 rounds is published.
         refine_scales: sizes of the random changes, in 1/255, taken in turn.
@@ -136,6 +138,7 @@ class ForgeSettings(BaseModel):
     stop_at: float | None = None
     judge_noise: float = Field(default=0.1, ge=0)
     judge_copies: int = Field(default=2, ge=0)
+    judge_conditions: tuple[str, ...] = ()
 
     refine_rounds: int = Field(default=6, ge=0)
     refine_candidates: int = Field(default=8, ge=1)

@@ -165,6 +165,15 @@ def jpeg_image(image: Image.Image, *, quality: int) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
+def rescaled_image(image: Image.Image, *, factor: float) -> Image.Image:
+    """PIL's own bicubic resize by ``factor`` and back."""
+    width, height = image.size
+    small = image.resize(
+        (max(1, round(width * factor)), max(1, round(height * factor))), Image.Resampling.BICUBIC
+    )
+    return small.resize((width, height), Image.Resampling.BICUBIC)
+
+
 def _whole(values: Tensor) -> Tensor:
     """Rounded and clipped to 0 .. 255; the gradient passes as through the identity."""
     return values + (values.detach().round().clamp(0, 255) - values.detach())

@@ -3,7 +3,8 @@
 A picture becomes as many tokens as its area asks for, and the place of each in the picture is its place in
 the decoder's rotary embedding (M-RoPE). So the decoder is told the grid of patches and which tokens are the
 picture's, in training passes as in answers. Qwen3-VL adds states of earlier vision layers behind its first
-decoder layers (DeepStack); they travel as further tensors of :class:`ImageFeatures`.
+decoder layers (DeepStack); they travel as further tensors of :class:`ImageFeatures`. RFO's state behind
+such a layer is the layer's own output, before that sum.
 """
 
 from collections.abc import Mapping

@@ -12,6 +12,7 @@ from sif_offline.cli.calibrate import run_nulls
 from sif_offline.cli.endpoint import EndpointError, make_ask, make_endpoint
 from sif_offline.cli.secrets import pack_keys
 from sif_offline.fingerprint.calibration import calibrate as calibrate_scores
+from sif_offline.fingerprint.combining import INDEPENDENT_TEXT
 from sif_offline.fingerprint.pack import read_pack
 
 if TYPE_CHECKING:
@@ -212,7 +213,9 @@ def _print_table(result: "Verification", *, title: str, nulls: list[str]) -> Non
 
 
 def _line(what: str, score: "CombinedScore") -> str:
+    # against "unrelated model" the pooled p is a bound
+    exact = "exact " if score.null == INDEPENDENT_TEXT else ""
     return (
-        f"{what}: exact pooled p {score.adjusted_pvalue:.2g} ({score.greens} of {score.types} types green), "
+        f"{what}: {exact}pooled p {score.adjusted_pvalue:.2g} ({score.greens} of {score.types} types green), "
         f"Stouffer z {score.stouffer_z:.2f} p {score.stouffer_pvalue:.2g}, Fisher p {score.fisher_pvalue:.2g}"
     )

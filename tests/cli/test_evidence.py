@@ -66,6 +66,7 @@ def test_from_commitment_to_replay(
         checked = sif("evidence", "verify", made, "--owner-key", owner["public"])
         assert checked.code == 0, checked.stdout
         assert "every step holds; verdict: confirmed" in checked.stdout
+        assert "published demo secret" in checked.stdout.partition("verdict: confirmed")[2]
 
         kit, judge = tmp_path / "kit", tmp_path / "judge.pem"
         arguments = ("--signing-key", owner["signer"], "--out", kit)

@@ -17,6 +17,7 @@ from sif_offline.cli.evidence.options import (
     stamp_with,
 )
 from sif_offline.cli.secrets import pack_keys
+from sif_offline.fingerprint.errors import printable
 from sif_offline.fingerprint.evidence.bundle import material_of, write_bundle
 from sif_offline.fingerprint.evidence.commitment import Commitment
 from sif_offline.fingerprint.evidence.errors import EvidenceError
@@ -63,7 +64,8 @@ def bundle(
     if as_json:
         typer.echo(json.dumps({"bundle": str(out), "disclosed": used, **numbers}))
         return
-    typer.echo(f"{out}: {numbers['asked']} exchanges with {made.info.target}, verdict {numbers['verdict']}")
+    with_whom = printable(made.info.target)
+    typer.echo(f"{out}: {numbers['asked']} exchanges with {with_whom}, verdict {numbers['verdict']}")
     typer.echo(f"disclosed, not to be sent again: {', '.join(used)}")
 
 

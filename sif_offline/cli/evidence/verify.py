@@ -50,6 +50,7 @@ def _as_json(checked: "Checked") -> dict[str, object]:
             {"step": step.name, "status": step.status, "details": list(step.details)}
             for step in checked.steps
         ],
+        "warnings": list(checked.warnings),
         "verdict": checked.judgement.verdict if checked.judgement and checked.passed else None,
         "numbers": checked.judgement.numbers() if checked.judgement else None,
     }
@@ -72,3 +73,5 @@ def _print(checked: "Checked") -> None:
         console.print(f"this bundle does not hold: {failed}", style="bold red", highlight=False)
     elif checked.judgement is not None:
         console.print(f"every step holds; verdict: {checked.judgement.verdict}", highlight=False)
+    for warning in checked.warnings:
+        console.print(f"WARNING: {warning}", style="bold red", highlight=False, markup=False)

@@ -29,6 +29,8 @@ Status = Literal["ok", "failed", "not checked"]
 CLOCK_SLACK_S = 120.0
 """How far the owner's clock may run behind the authority's, seconds."""
 
+WARNING = "WARNING: "
+"""How details begin that :attr:`Checked.warnings` collects."""
 MAX_LINES, MAX_LINE = 50, 400
 """Lines kept of what one step says, and characters of a line."""
 
@@ -69,6 +71,12 @@ class Checked:
     def passed(self) -> bool:
         """Whether no step failed."""
         return all(step.status != "failed" for step in self.steps)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What no step fails for, and every reader of the verdict has to know."""
+        marked = (line for step in self.steps for line in step.details if line.startswith(WARNING))
+        return tuple(line.removeprefix(WARNING) for line in marked)
 
 
 def verify_bundle(bundle: Bundle, *, trust: Trust | None = None) -> Checked:
@@ -130,7 +138,7 @@ class _Check:
         notes = [f"{len(keys)} keys open their leaves"]
         if self._demo(keys):
             notes.append(
-                "WARNING: derived from the published demo secret, so this proves nothing about anybody"
+                f"{WARNING}keys derived from the published demo secret, so this proves nothing about anybody"
             )
         return _Outcome(faults, notes)
 
@@ -267,7 +275,7 @@ class _Check:
         notes = [f"{count} requests asked what was committed, after it was"]
         if len(addresses) > 1:
             named = "; ".join(f"{model} at {endpoint}" for model, endpoint in sorted(addresses))
-            notes.append(f"WARNING: not all of one model at one address: {named}")
+            notes.append(f"{WARNING}not all of one model at one address: {named}")
         return _Outcome(faults, notes, done=count > 0)
 
     def _answers(self) -> "_Outcome":

@@ -11,7 +11,8 @@ from probes.store.reading import last_rounds
 from sif_offline.fingerprint.evidence.bundle import Bundle, material_of, write_bundle
 from sif_offline.fingerprint.evidence.commitment import Policy, commit
 from sif_offline.fingerprint.evidence.errors import EvidenceError
-from sif_offline.fingerprint.evidence.verification import verify_bundle
+from sif_offline.fingerprint.evidence.report import render_report
+from sif_offline.fingerprint.evidence.verification import Trust, verify_bundle
 from sif_offline.fingerprint.pack import PackError
 from tests.fingerprint.evidence.case import Case, make_case
 
@@ -98,6 +99,10 @@ def test_a_kit_without_exchanges_holds_and_claims_nothing(case: Case, tmp_path: 
 def test_the_demo_secret_is_named(case: Case) -> None:
     (keys,) = [step for step in verify_bundle(case.bundle).steps if step.name == "keys"]
     assert any("published demo secret" in line for line in keys.details)
+    checked = verify_bundle(case.bundle)
+    assert any("proves nothing about anybody" in warning for warning in checked.warnings)
+    finding = render_report(case.bundle, checked, trust=Trust()).partition('id="claimed"')[0]
+    assert "proves nothing about anybody" in finding, "CONFIRMED, and no word of it beside"
 
 
 def test_another_packs_commitment_is_refused(case: Case) -> None:

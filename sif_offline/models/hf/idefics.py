@@ -31,8 +31,8 @@ class Idefics3Adapter(HFAdapter):
     def default_canvas(self) -> tuple[int, int]:
         """A square of the longest edge: the only square that is not resized first.
 
-        It costs the most tokens: 17 tiles for Idefics3-8B. Any picture of that longest edge keeps its pixels if
-        its other side is a whole number of tiles too: 364 x 1456 is five tiles.
+        It costs the most tokens: 17 tiles for Idefics3-8B. Any picture of that longest edge keeps its pixels
+        if its other side is a whole number of tiles too: 364 x 1456 is five tiles.
         """
         side = self.splitting().longest_edge
         return side, side

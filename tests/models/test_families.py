@@ -45,10 +45,19 @@ def test_contract(family: str, check: Callable[[Any], None]) -> None:
     check(tiny(family))
 
 
-@pytest.mark.parametrize("autocast", [False, True])
+@cache
+def in_bfloat16(family: str) -> Any:
+    """The same with weights as an accelerator holds them."""
+    made = tiny_adapter(family)
+    return type(made)(made.model.to(torch.bfloat16), made.processor, name=made.name)
+
+
+@pytest.mark.parametrize("numbers", ["float32", "autocast", "bfloat16"])
 @pytest.mark.parametrize("family", sorted(TINY))
-def test_rfo_moves_every_chosen_layer_and_the_joint_norm_is_rho(family: str, autocast: bool) -> None:
-    adapter = tiny(family)
+def test_rfo_moves_every_chosen_layer_and_the_joint_norm_is_rho(family: str, numbers: str) -> None:
+    """With bfloat16 weights too: added to a bfloat16 state, a drift of this size would be rounded away."""
+    adapter = in_bfloat16(family) if numbers == "bfloat16" else tiny(family)
+    autocast = numbers == "autocast"
     settings = ForgeSettings(rho=RHO, autocast=autocast, rfo_every=2)
     green = torch.zeros(2, adapter.vocab_size, dtype=torch.bool)
     green[0, ::2] = True
@@ -60,7 +69,8 @@ def test_rfo_moves_every_chosen_layer_and_the_joint_norm_is_rho(family: str, aut
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         drifts = batch._drifts(features)
         with drifted_states(batch.layers, drifts) as realised:
-            adapter.response_logits(features, batch.prompt_ids, batch.response_ids)
+            logits = adapter.response_logits(features, batch.prompt_ids, batch.response_ids)
+            assert logits.dtype == torch.float32
     assert len(realised) == len(range(0, len(adapter.decoder_layers()), 2))
     norms = torch.stack([drift.flatten(1).norm(dim=1) for drift in realised])
     assert bool((norms > 1e-3 * RHO).all())

@@ -141,6 +141,11 @@ def test_damaged_files(llava: Path, name: str) -> None:
     refused(f"llava:{llava}")
 
 
+def test_an_old_transformers_is_named(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.__version__", "5.17.0")
+    refused(f"llava:{llava}", "not 5.17.0", "pip install")
+
+
 def test_no_chat_template(llava: Path) -> None:
     (llava / "chat_template.jinja").unlink()
     refused(f"llava:{llava}", "no chat template")

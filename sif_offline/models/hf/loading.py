@@ -17,10 +17,13 @@ from typing import Any
 
 import torch
 import transformers
+from packaging.version import Version
 from transformers.utils import logging
 
 from sif_offline.models.base import ModelError
 
+OLDEST = "5.23"
+"""Of transformers: the first whose models all take features once computed, and whose processors agree."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _TEXTS = ("*.json", "*.jinja", "*.txt", "tokenizer.model")
 _WEIGHTS = ("*.safetensors",)
@@ -103,8 +106,13 @@ def load_model(checkpoint: Checkpoint, *, class_name: str, model_types: tuple[st
     On :data:`NO_WEIGHTS` it has shapes alone.
 
     Raises:
-        ModelError: another kind of model, or one that cannot be read.
+        ModelError: another kind of model, one that cannot be read, or a transformers that is too old.
     """
+    if Version(transformers.__version__) < Version(OLDEST):
+        raise ModelError(
+            f"model {checkpoint.spec}: needs transformers {OLDEST} or newer, not {transformers.__version__}: "
+            f"pip install 'transformers>={OLDEST}'"
+        )
     kind = checkpoint.json("config.json").get("model_type")
     if kind not in model_types:
         raise ModelError(

@@ -33,7 +33,10 @@ class ForgeSettings(BaseModel):
         teacher_naturalness: weight of the draw's mean log-likelihood (nats a token, without the watermark)
             against its z when the draws are ranked.
         min_tokens, min_types, min_distinct: gate: tokens, distinct types and types per token that a draw
-            needs. Where no draw passes, the best ranked one is taken and the row says so.
+            needs.
+        min_similarity: gate: cosine of MiniLM's embedding of the draw to that of the owner's own answer to
+            the clean photo; -1 does not ask. Where no draw passes, the best ranked one is taken and the row
+            says so.
         steps: optimiser steps (paper: 1000, official: 500).
         epsilon: bound of |trigger - photo| for every channel of every pixel, in 1/255 (paper: 16).
         search: "sign" is PGD as published; "momentum" takes the sign of a running sum of gradients; "adam"
@@ -96,6 +99,7 @@ class ForgeSettings(BaseModel):
     min_tokens: int = Field(default=16, ge=1)
     min_types: int = Field(default=12, ge=1)
     min_distinct: Fraction = 0.4
+    min_similarity: float = Field(default=-1.0, ge=-1, le=1)
 
     steps: int = Field(default=40, ge=1)
     epsilon: int = Field(default=16, ge=1, le=255)

@@ -13,6 +13,7 @@ from sif_offline.fingerprint.errors import SifError
 from sif_offline.forging.decoding import forced_rules
 from sif_offline.forging.pixels import pixel_tensor
 from sif_offline.forging.settings import ForgeSettings
+from sif_offline.forging.similarity import similarities
 from sif_offline.models.base import VLMAdapter
 
 
@@ -29,6 +30,8 @@ class TeacherText:
         green_types, types: distinct ids, green and all.
         z: (green - types gamma) / sqrt(types gamma (1 - gamma)).
         log_likelihood: mean nats a token under the owner without watermark, on the clean photo; at most 0.
+        similarity: cosine of its meaning to the owner's own greedy answer to the clean photo, in [-1, 1];
+            None where the gate does not ask.
         passed: whether the quality gate let it through.
     """
 
@@ -37,6 +40,7 @@ class TeacherText:
     types: int
     z: float
     log_likelihood: float
+    similarity: float | None
     passed: bool
 
 
@@ -108,11 +112,11 @@ def draw_teachers(
 
     Returns:
         One teacher a photo: the highest ``z + naturalness * log-likelihood`` among the draws that passed the
-            gate,
-        or among all where none did.
+        gate, or among all where none did.
 
     Raises:
         TeacherError: every draw of a photo is empty.
+        SimilarityError: the gate asks for similarity and the sentence encoder is not there.
     """
     draws = settings.teacher_draws
     # all draws in one call: a short batch costs almost as much as a long one
@@ -136,7 +140,8 @@ def draw_teachers(
     responses = adapter.generate(
         pictures, prompt, processors=processors, max_new_tokens=settings.teacher_tokens or None
     )
-    described = _describe(adapter, pictures, prompt, responses, lists, settings)
+    alike = _similarities(adapter, images, prompt, responses) if settings.min_similarity > -1 else None
+    described = _describe(adapter, pictures, prompt, responses, lists, alike, settings)
     best: list[TeacherText | None] = [None] * len(images)
     for place, teacher in enumerate(described):
         best[place % len(images)] = _better(best[place % len(images)], teacher, settings)
@@ -156,23 +161,39 @@ def _better(old: TeacherText | None, new: TeacherText | None, settings: ForgeSet
     return new if rank(new) > rank(old) else old
 
 
+def _similarities(
+    adapter: VLMAdapter, images: Sequence[Image.Image], prompt: str, responses: Sequence[Sequence[int]]
+) -> list[float]:
+    """Of every response to the greedy answer to its photo; responses stand draw by draw."""
+    clean = [adapter.text(ids) for ids in adapter.generate(images, prompt)]
+    texts = [adapter.text(ids) for ids in responses]
+    return similarities(texts, clean * (len(responses) // len(images)))
+
+
 def _describe(
     adapter: VLMAdapter,
     images: Sequence[Image.Image],
     prompt: str,
     responses: Sequence[Sequence[int]],
     green: Tensor,
+    alike: Sequence[float] | None,
     settings: ForgeSettings,
 ) -> list[TeacherText | None]:
     likelihoods = log_likelihoods(adapter, images=images, prompt=prompt, responses=responses)
     return [
-        _describe_one(ids, green[row], likelihoods[row], settings) if ids else None
+        _describe_one(ids, green[row], likelihoods[row], None if alike is None else alike[row], settings)
+        if ids
+        else None
         for row, ids in enumerate(responses)
     ]
 
 
 def _describe_one(
-    ids: Sequence[int], green: Tensor, log_likelihood: float, settings: ForgeSettings
+    ids: Sequence[int],
+    green: Tensor,
+    log_likelihood: float,
+    similarity: float | None,
+    settings: ForgeSettings,
 ) -> TeacherText:
     types = sorted(set(ids))
     greens = int(green[types].sum())
@@ -182,6 +203,7 @@ def _describe_one(
         len(ids) >= settings.min_tokens
         and len(types) >= settings.min_types
         and len(types) >= settings.min_distinct * len(ids)
+        and (similarity is None or similarity >= settings.min_similarity)
     )
     return TeacherText(
         ids=tuple(ids),
@@ -189,6 +211,7 @@ def _describe_one(
         types=len(types),
         z=z,
         log_likelihood=log_likelihood,
+        similarity=similarity,
         passed=passed,
     )
 

@@ -1,11 +1,13 @@
 """Teachers: the watermark shows, draws are reproducible, the gate holds."""
 
+import pytest
 import torch
 from transformers import LogitsProcessorList
 
 from sif_offline.forging.pixels import Photo
 from sif_offline.forging.settings import ForgeSettings
-from sif_offline.forging.teacher import GreenBias, RowSampling, draw_teachers, log_likelihoods
+from sif_offline.forging.similarity import similarities
+from sif_offline.forging.teacher import GreenBias, RowSampling, TeacherText, draw_teachers, log_likelihoods
 from sif_offline.models.lab import LabAdapter
 
 
@@ -55,6 +57,34 @@ def test_draws_that_fail_the_gate_are_said_to(
         settings=s,
     )
     assert not teacher.passed
+
+
+def test_the_gate_asks_for_the_clean_answers_meaning(
+    adapter: LabAdapter, settings: ForgeSettings, photos: list[Photo]
+) -> None:
+    images = [photo.image() for photo in photos[:2]]
+    green = green_lists(adapter, 2)
+
+    def drawn(**changes: float) -> list[TeacherText]:
+        s = settings.model_copy(update={"teacher_draws": 3, **changes})
+        return draw_teachers(adapter, images=images, prompt="D.", green=green, seeds=[1, 2], settings=s)
+
+    clean = [adapter.text(ids) for ids in adapter.generate(images, "D.")]
+    asked = drawn(min_similarity=0.0)
+    assert [teacher.similarity for teacher in drawn()] == [None, None]
+    expected = similarities([adapter.text(teacher.ids) for teacher in asked], clean)
+    assert [teacher.similarity for teacher in asked] == pytest.approx(expected, abs=1e-4)
+    assert all(teacher.passed for teacher in asked)
+    assert not any(teacher.passed for teacher in drawn(min_similarity=1.0))
+    (same,) = drawn(min_similarity=0.99, delta=0.0, teacher_min_p=0.0)[:1]
+    assert same.passed, "without a bias the greedy draw is the clean answer"
+
+
+def test_similarity_knows_meaning() -> None:
+    near, far = similarities(
+        ["A dog runs over the grass."] * 2, ["A puppy is running on a lawn.", "Shares fell on Monday."]
+    )
+    assert near > 0.6 > 0.3 > far
 
 
 def test_greedy_text_is_likelier_than_sampled_text(adapter: LabAdapter, photos: list[Photo]) -> None:

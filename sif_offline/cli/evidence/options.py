@@ -9,8 +9,8 @@ import typer
 from sif_offline.fingerprint.evidence.errors import EvidenceError
 
 if TYPE_CHECKING:
+    from sif_offline.fingerprint.evidence.checked import Trust
     from sif_offline.fingerprint.evidence.signed import Stamp
-    from sif_offline.fingerprint.evidence.verification import Trust
 
 SigningKeyOption = Annotated[
     Path, typer.Option("--signing-key", help="Private signing key, from `sif evidence keygen`.")
@@ -47,8 +47,8 @@ def stamp_with(url: str | None) -> "Stamp | None":
 
 def trust_in(owner_key: Path | None, bundler_key: Path | None, roots: Sequence[Path] | None) -> "Trust":
     """What the verifying party brought along. Raises a SifError that names a file which is no such thing."""
+    from sif_offline.fingerprint.evidence.checked import Trust
     from sif_offline.fingerprint.evidence.signing import VerifyingKey
-    from sif_offline.fingerprint.evidence.verification import Trust
 
     return Trust(
         owner=None if owner_key is None else VerifyingKey.read(owner_key),

@@ -18,7 +18,7 @@ from sif_offline.fingerprint.evidence.bundle import Bundle
 from sif_offline.fingerprint.evidence.verification import verify_bundle
 
 if TYPE_CHECKING:
-    from sif_offline.fingerprint.evidence.verification import Checked
+    from sif_offline.fingerprint.evidence.checked import Checked
 
 FAILED = 1
 """Exit status where a step failed; 2 is a mistake in the call."""

@@ -8,75 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Literal
 
 from sif_offline.fingerprint import pack_files
-from sif_offline.fingerprint.errors import SifError, printable
+from sif_offline.fingerprint.errors import SifError
 from sif_offline.fingerprint.evidence import bundle as files
 from sif_offline.fingerprint.evidence.bundle import EVIDENCE_TYPE, Bundle
+from sif_offline.fingerprint.evidence.checked import WARNING, Checked, Step, Trust, said_in_lines
 from sif_offline.fingerprint.evidence.differences import differences, shortened
 from sif_offline.fingerprint.evidence.errors import EvidenceError
 from sif_offline.fingerprint.evidence.exchange_checks import REFUSED, reply_faults, request_faults
 from sif_offline.fingerprint.evidence.judgement import Judgement
 from sif_offline.fingerprint.evidence.selection import choice_left
 from sif_offline.fingerprint.evidence.signed import Signed
-from sif_offline.fingerprint.evidence.signing import VerifyingKey
 from sif_offline.fingerprint.evidence.timestamping import Timestamp
 from sif_offline.fingerprint.evidence.transcript import ANSWERED, chain_faults, head_of
 from sif_offline.fingerprint.keys import DEMO_SECRET, derive_trigger_key, key_commitment
 
-Status = Literal["ok", "failed", "not checked"]
 CLOCK_SLACK_S = 120.0
 """How far the owner's clock may run behind the authority's, seconds."""
-
-WARNING = "WARNING: "
-"""How details begin that :attr:`Checked.warnings` collects."""
-MAX_LINES, MAX_LINE = 50, 400
-"""Lines kept of what one step says, and characters of a line."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the check: its name, how it went, and what there is to say, a line each."""
-
-    name: str
-    status: Status
-    details: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Trust:
-    """What the verifying party brings along from elsewhere.
-
-    Attributes:
-        owner: the key that must have signed the commitment; None: whoever signed is taken at their word.
-        bundler: the key that must have signed the bundle; None: it must be the commitment's own signer.
-        authorities: PEM certificates of timestamp authorities' roots; empty: tokens are checked against
-            themselves and no authority is trusted.
-    """
-
-    owner: VerifyingKey | None = None
-    bundler: VerifyingKey | None = None
-    authorities: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True)
-class Checked:
-    """The outcome: every step, and the verdict as it was recomputed (None where it could not be)."""
-
-    steps: tuple[Step, ...]
-    judgement: Judgement | None
-
-    @property
-    def passed(self) -> bool:
-        """Whether no step failed."""
-        return all(step.status != "failed" for step in self.steps)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What no step fails for, and every reader of the verdict has to know."""
-        marked = (line for step in self.steps for line in step.details if line.startswith(WARNING))
-        return tuple(line.removeprefix(WARNING) for line in marked)
 
 
 def verify_bundle(bundle: Bundle, *, trust: Trust | None = None) -> Checked:
@@ -116,14 +65,14 @@ class _Check:
         try:
             outcome = step()
         except SifError as error:
-            return Step(name, "failed", _lines([str(error)]))
+            return Step(name, "failed", said_in_lines([str(error)]))
         except Exception as error:  # whatever a foreign tokenizer, picture or number brings about
             return Step(
                 name, "failed", (f"cannot be computed from what the bundle holds ({type(error).__name__})",)
             )
         if outcome.faults:
-            return Step(name, "failed", _lines(outcome.faults))
-        return Step(name, "ok" if outcome.done else "not checked", _lines(outcome.notes))
+            return Step(name, "failed", said_in_lines(outcome.faults))
+        return Step(name, "ok" if outcome.done else "not checked", said_in_lines(outcome.notes))
 
     def _keys(self) -> "_Outcome":
         keys, disclosures = self._bundle.keys, self._bundle.disclosures
@@ -337,12 +286,6 @@ class _Outcome:
     faults: Sequence[str]
     notes: Sequence[str] = ()
     done: bool = True
-
-
-def _lines(said: Sequence[str]) -> tuple[str, ...]:
-    """As much as a reader wants of what a bundle may dictate: a few lines, none long, none with controls."""
-    lines = [printable(line[:MAX_LINE]) for line in said[:MAX_LINES]]
-    return (*lines, *([f"and {len(said) - MAX_LINES} more"] if len(said) > MAX_LINES else []))
 
 
 def _describe(stamp: Timestamp) -> str:

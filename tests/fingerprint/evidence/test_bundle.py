@@ -9,10 +9,11 @@ import pytest
 from probes.store import open_store
 from probes.store.reading import last_rounds
 from sif_offline.fingerprint.evidence.bundle import Bundle, material_of, write_bundle
+from sif_offline.fingerprint.evidence.checked import Trust
 from sif_offline.fingerprint.evidence.commitment import Policy, commit
 from sif_offline.fingerprint.evidence.errors import EvidenceError
 from sif_offline.fingerprint.evidence.report import render_report
-from sif_offline.fingerprint.evidence.verification import Trust, verify_bundle
+from sif_offline.fingerprint.evidence.verification import verify_bundle
 from sif_offline.fingerprint.pack import PackError
 from tests.fingerprint.evidence.case import Case, make_case
 

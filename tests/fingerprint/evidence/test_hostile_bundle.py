@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from sif_offline.fingerprint import pack_files
 from sif_offline.fingerprint.evidence.bundle import EVIDENCE_TYPE, Bundle, write_bundle
+from sif_offline.fingerprint.evidence.checked import Trust
 from sif_offline.fingerprint.evidence.commitment import (
     COMMITMENT_TYPE,
     Commitment,
@@ -28,7 +29,7 @@ from sif_offline.fingerprint.evidence.report import render_report
 from sif_offline.fingerprint.evidence.signed import Signed
 from sif_offline.fingerprint.evidence.statement import make_statement
 from sif_offline.fingerprint.evidence.transcript import Exchange, Record, sha256_hex
-from sif_offline.fingerprint.evidence.verification import Trust, verify_bundle
+from sif_offline.fingerprint.evidence.verification import verify_bundle
 from tests.fingerprint.evidence.case import Case, make_case
 
 Row = dict[str, Any]

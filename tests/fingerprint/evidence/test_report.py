@@ -18,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sif_offline.fingerprint.evidence.bundle import Bundle, material_of, write_bundle
+from sif_offline.fingerprint.evidence.checked import Checked, Trust
 from sif_offline.fingerprint.evidence.report import render_report
 from sif_offline.fingerprint.evidence.report.words import amount, in_words, moment, plain, pvalue_digits
 from sif_offline.fingerprint.evidence.signing import SigningKey
 from sif_offline.fingerprint.evidence.timestamping import request_timestamp
 from sif_offline.fingerprint.evidence.transcript import Exchange, exchange, request_body
-from sif_offline.fingerprint.evidence.verification import Checked, Trust, verify_bundle
+from sif_offline.fingerprint.evidence.verification import verify_bundle
 from tests.fingerprint.evidence.authority import Authority
 from tests.fingerprint.evidence.case import RESERVE, Case, make_case
 

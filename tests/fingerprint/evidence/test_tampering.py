@@ -15,11 +15,12 @@ import pytest
 
 from sif_offline.fingerprint import pack_files
 from sif_offline.fingerprint.evidence.bundle import EVIDENCE_TYPE, Bundle
+from sif_offline.fingerprint.evidence.checked import Checked, Trust
 from sif_offline.fingerprint.evidence.signed import Signed
 from sif_offline.fingerprint.evidence.signing import SigningKey
 from sif_offline.fingerprint.evidence.statement import make_statement
 from sif_offline.fingerprint.evidence.timestamping import request_timestamp
-from sif_offline.fingerprint.evidence.verification import Checked, Trust, verify_bundle
+from sif_offline.fingerprint.evidence.verification import verify_bundle
 from tests.fingerprint.evidence.authority import Authority
 from tests.fingerprint.evidence.case import Case, make_case
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sif_offline.fingerprint.combining import INDEPENDENT_TEXT, UNRELATED_MODEL, CombinedScore
+from sif_offline.fingerprint.evidence.checked import Checked
 from sif_offline.fingerprint.evidence.commitment import Head
 from sif_offline.fingerprint.evidence.judgement import Judgement
 from sif_offline.fingerprint.evidence.report.words import amount, counted, in_words
-from sif_offline.fingerprint.evidence.verification import Checked
 from sif_offline.fingerprint.sequential import SUSPICIOUS, verdict_state
 
 _OUTCOMES = {"confirmed": "rejected", "suspicious": "in doubt, not rejected", "none": "not rejected"}

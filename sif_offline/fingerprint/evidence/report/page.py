@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from sif_offline.fingerprint.colouring import COLOUR_CSS, legend_html
 from sif_offline.fingerprint.errors import SifError
 from sif_offline.fingerprint.evidence.bundle import STATEMENT, Bundle
+from sif_offline.fingerprint.evidence.checked import Checked, Trust
 from sif_offline.fingerprint.evidence.report.answers import exchanges_of, triggers_of
 from sif_offline.fingerprint.evidence.report.asked import summary_of
 from sif_offline.fingerprint.evidence.report.finding import control_faults, finding_of
@@ -25,7 +26,6 @@ from sif_offline.fingerprint.evidence.report.words import (
     pvalue_digits,
 )
 from sif_offline.fingerprint.evidence.signed import Signed
-from sif_offline.fingerprint.evidence.verification import Checked, Trust
 
 T = TypeVar("T")
 

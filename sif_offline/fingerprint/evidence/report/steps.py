@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sif_offline.fingerprint.evidence.verification import Step
+from sif_offline.fingerprint.evidence.checked import Step
 
 _MEANINGS = {
     "keys": "Each disclosed key is the one committed to beforehand for its trigger.",

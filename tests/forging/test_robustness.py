@@ -6,7 +6,7 @@ import torch
 from sif_offline.forging.optimiser import Batch
 from sif_offline.forging.pixels import Photo, pixel_tensor
 from sif_offline.forging.robustness import captured_states, drifted_states, worst_drift
-from sif_offline.forging.settings import ForgeSettings
+from sif_offline.forging.settings import ForgeSettings, SettingsError
 from sif_offline.models.lab import LabAdapter
 
 
@@ -19,22 +19,39 @@ def make_batch(adapter: LabAdapter, settings: ForgeSettings) -> Batch:
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("rho", [0.5, 0.05], ids=["paper", "official"])
+@pytest.mark.parametrize(
+    ("scheme", "chosen"),
+    [({}, (0, 1)), ({"rfo_every": 2}, (0,)), ({"rfo_layers": (1,)}, (1,)), ({"rfo_layers": (1, 0)}, (0, 1))],
+)
 def test_every_chosen_layer_drifts_and_the_joint_norm_is_rho(
-    adapter: LabAdapter, settings: ForgeSettings, photos: list[Photo], autocast: bool, every: int
+    adapter: LabAdapter,
+    settings: ForgeSettings,
+    photos: list[Photo],
+    autocast: bool,
+    rho: float,
+    scheme: dict[str, object],
+    chosen: tuple[int, ...],
 ) -> None:
-    rho = 0.5
-    s = settings.model_copy(update={"rho": rho, "rfo_every": every, "autocast": autocast})
+    """Under bfloat16 as well: the drift is added in float32, where rho .05 over all states is not lost."""
+    s = settings.model_copy(update={"rho": rho, "autocast": autocast, **scheme})
     batch = make_batch(adapter, s)
-    embeds = adapter.encode_images(pixel_tensor([photo.image() for photo in photos[:2]]))
+    assert batch.layers == [adapter.decoder_layers()[number] for number in chosen]
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        drifts = batch._drifts(embeds)
+        features = adapter.encode_images(pixel_tensor([photo.image() for photo in photos[:2]]))
+        drifts = batch._drifts(features)
         with drifted_states(batch.layers, drifts) as realised:
-            adapter.response_logits(embeds, batch.prompt_ids, batch.response_ids)
-    assert len(realised) == len(range(0, len(adapter.decoder_layers()), every))
+            adapter.response_logits(features, batch.prompt_ids, batch.response_ids)
+    assert len(realised) == len(chosen)
+    assert all(drift.dtype == torch.float32 for drift in realised)
     norms = torch.stack([drift.flatten(1).norm(dim=1) for drift in realised])
-    assert bool((norms > 1e-3).all())
-    torch.testing.assert_close(norms.square().sum(0).sqrt(), torch.full((2,), rho), rtol=1e-3, atol=0)
+    assert bool((norms > 2e-3 * rho).all())
+    torch.testing.assert_close(norms.square().sum(0).sqrt(), torch.full((2,), rho), rtol=2e-3, atol=0)
+
+
+def test_a_layer_that_is_not_there_is_named(adapter: LabAdapter, settings: ForgeSettings) -> None:
+    with pytest.raises(SettingsError, match=r"setting rfo_layers: 7 of lab:tiny's layers 0 \.\. 1"):
+        make_batch(adapter, settings.model_copy(update={"rfo_layers": (0, 7)}))
 
 
 def test_the_drift_raises_the_loss_more_than_a_random_one(

@@ -44,6 +44,8 @@ def refine(
 ) -> list[Best]:
     """Improve triggers by greedy random search; with no rounds in the settings they come back as they are.
 
+    A trigger that has reached ``stop_at`` is left alone.
+
     Args:
         found: the gradient's triggers.
         clean: ``(batch, 3, height, width)`` uint8, their photos.
@@ -62,12 +64,16 @@ def refine(
     for number in range(1, s.refine_rounds + 1):
         pictures, owners = [], []
         for place, held in enumerate(best):
+            if s.stop_at is not None and held.score >= s.stop_at:
+                continue
             for attempt in range(s.refine_candidates):
                 scale = s.refine_scales[attempt % len(s.refine_scales)]
                 change = scale * _smooth_noise(held.pixels.shape, chances[place])
                 moved = (held.pixels.float() + change - photos[place]).clamp(-s.epsilon, s.epsilon)
                 pictures.append((photos[place] + moved).clamp(0, 255).round().to(torch.uint8))
                 owners.append(place)
+        if not pictures:
+            break
         for picture, place, score in zip(pictures, owners, judge(torch.stack(pictures), owners), strict=True):
             if score > best[place].score:
                 best[place] = Best(pixels=picture, score=float(score), step=best[place].step)

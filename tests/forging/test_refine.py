@@ -58,3 +58,21 @@ def test_no_rounds_change_nothing() -> None:
     before = start(photos)
     off = SETTINGS.model_copy(update={"refine_rounds": 0})
     assert refine(before, clean=photos, settings=off, seeds=[1], judge=brightness) == before
+
+
+def test_a_trigger_that_reached_the_mark_is_left_alone() -> None:
+    photos = some_photos(2)
+    before = start(photos)
+    mark = before[0].score
+    asked: list[int] = []
+
+    def judge(pictures: Tensor, owners: Sequence[int]) -> list[float]:
+        asked.extend(owners)
+        return [mark + 1] * len(pictures)
+
+    below = [before[0], Best(pixels=before[1].pixels, score=mark - 1, step=1)]
+    s = SETTINGS.model_copy(update={"stop_at": mark})
+    found = refine(below, clean=photos, settings=s, seeds=[1, 2], judge=judge)
+    assert found[0] is below[0]
+    assert found[1].score == mark + 1
+    assert asked == [1] * SETTINGS.refine_candidates, "one round, then both are done"

@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from sif_offline.models.base import DecodingRules, ImageFeatures, ModelError, VLMAdapter
 from sif_offline.models.digest import weights_digest
+from sif_offline.models.preprocess import rescale_and_normalise
 from sif_offline.models.resize import Filter, resize
 
 if TYPE_CHECKING:
@@ -74,10 +75,9 @@ class LabAdapter:
     def preprocess(self, pixels: Tensor, *, exact: bool = True) -> Mapping[str, Tensor]:
         """See :class:`VLMAdapter`: squeezed to the canvas, ``(x / 255 - mean) / std``."""
         pixels = resize(pixels, size=self.canvas, resample=Filter.BICUBIC, exact=exact)
-        kind = {"dtype": pixels.dtype, "device": pixels.device}
-        mean = torch.tensor(self.processor.image_mean, **kind).view(3, 1, 1)
-        std = torch.tensor(self.processor.image_std, **kind).view(3, 1, 1)
-        return {"pixel_values": (pixels / 255 - mean) / std}
+        mean, std = self.processor.image_mean, self.processor.image_std
+        # a quotient and not a product with 1 / 255, as the processor does it: the two round differently
+        return {"pixel_values": rescale_and_normalise(pixels / 255, factor=None, mean=mean, std=std)}
 
     def processed(self, images: Sequence[Image.Image], prompt: str) -> Mapping[str, Tensor]:
         """See :class:`VLMAdapter`."""

@@ -66,7 +66,8 @@ def _along_rows(pixels: Tensor, width: int, kind: Filter, exact: bool) -> Tensor
     there, back = _matrices(pixels.shape[-1], width, kind, sparse=pixels.device.type == "cpu")
     there, back = there.to(pixels.device), back.to(pixels.device)
     if exact:
-        return _ExactPass.apply(pixels, there, back)  # type: ignore[no-any-return] # apply is untyped
+        resized: Tensor = _ExactPass.apply(pixels, there, back)  # type: ignore[no-untyped-call] # torch's
+        return resized
     with torch.autocast(pixels.device.type, enabled=False):
         return (_product(pixels.double(), there) / _ONE).clamp(0, 255).to(pixels.dtype)
 
@@ -111,7 +112,7 @@ def _product(rows: Tensor, matrix: Tensor) -> Tensor:
     if not matrix.is_sparse:
         return rows @ matrix.T
     columns = rows.movedim(-1, 0)
-    product = torch.sparse.mm(matrix, columns.reshape(len(columns), -1))
+    product: Tensor = torch.sparse.mm(matrix, columns.reshape(len(columns), -1))
     return product.reshape(-1, *columns.shape[1:]).movedim(0, -1)
 
 
@@ -123,8 +124,8 @@ def _matrices(length: int, wanted: int, kind: Filter, *, sparse: bool) -> tuple[
     kernel, and its sparse sums have no fixed order.
     """
     there = _weights(length, wanted, kind)
-    pair = (there, there.T.contiguous())
-    return (pair[0].to_sparse_coo(), pair[1].to_sparse_coo()) if sparse else pair
+    back = there.T.contiguous()
+    return (there.to_sparse(), back.to_sparse()) if sparse else (there, back)
 
 
 def _weights(length: int, wanted: int, kind: Filter) -> Tensor:

@@ -100,7 +100,7 @@ def test_models_that_are_not_there(tmp_path: Path) -> None:
     for spec, said in (
         ("owner", "FAMILY:MODEL"),
         ("lab:", "FAMILY:MODEL"),
-        ("nosuch:thing", "one of lab"),
+        ("nosuch:thing", "FAMILY one of"),
         ("lab:no-such-model", "lab:no-such-model"),
         (f"lab:{tmp_path}", str(tmp_path)),
     ):

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,42 @@ def test_pixels_at_the_published_sizes(name: str) -> None:
         assert found.equal, found
     height, width = adapter.default_canvas()
     assert check_pixels(adapter, photo("astronaut").resize((width, height))).equal
+
+
+DOCS = Path(__file__).parents[2] / "docs/models.md"
+
+
+def test_every_family_stands_in_the_docs() -> None:
+    text = DOCS.read_text()
+    for family in FAMILIES.values():
+        assert f"`{family.examples[0]}`" in text, f"{DOCS}: {family.name} is missing"
+
+
+def test_the_canvases_in_the_docs() -> None:
+    """What the table promises for processors with published values."""
+    for name, (family, image_processor) in PUBLISHED.items():
+        if name.startswith("llava,"):
+            continue
+        adapter = copy.copy(tiny(family))
+        adapter.processor = copy.copy(adapter.processor)
+        adapter.processor.image_processor = image_processor
+        height, width = adapter.default_canvas()
+        (row,) = [line for line in DOCS.read_text().splitlines() if name in line and line.startswith("| `")]
+        assert row.endswith(f"| {width} x {height} |")
+
+
+def test_a_third_party_brings_a_family(monkeypatch: pytest.MonkeyPatch, saved: Callable[[str], Path]) -> None:
+    """By entry point; the name of a built-in one is not taken over."""
+    value = "sif_offline.models.hf.llava:LlavaAdapter.load"
+    found = EntryPoints([EntryPoint(name, value, "sifwatch.models") for name in ("mine", "gemma3")])
+    monkeypatch.setattr("sif_offline.models.registry.entry_points", lambda **wanted: found.select(**wanted))
+    by_name = {family.name: family for family in describe_families()}
+    assert by_name["mine"].loader == value
+    assert by_name["gemma3"].loaded_by == "sifwatch"
+    assert load_adapter(f"mine:{saved('llava')}").canvas == tiny("llava").canvas
+    assert load_preparation(f"mine:{saved('llava')}").weights_sha256
+    with pytest.raises(ModelError, match="loads gemma3"):
+        load_adapter(f"gemma3:{saved('llava')}")
 
 
 def test_every_family_is_described() -> None:

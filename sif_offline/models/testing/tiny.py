@@ -28,7 +28,7 @@ TINY: Mapping[str, str] = MappingProxyType(
 def tiny_adapter(family: str, *, seed: int = 0) -> Any:
     """A tiny adapter of a family in :data:`TINY`, float32 on the CPU; the seed decides the weights."""
     module, _, names = TINY[family].partition(":")
-    build = reduce(getattr, names.split("."), import_module(module))
+    build: Any = reduce(getattr, names.split("."), import_module(module))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from probes.config import ConfigError, ProbesConfig, load_config
 from probes.rounds import RoundSummary
-from probes.standing import stand_out
+from probes.standing import policy_of, stand_out
 from probes.store import open_store
 from probes.store.totals import MonitorTotals, monitor_totals
 from probes.targets import AskFailure
@@ -141,7 +141,8 @@ def check(
     """Check a configuration: keys, pack, trigger keys, credentials, host names. Sends no trigger."""
     settings = load_config(file)
     pack, _ = open_pack(settings.pack, settings.trigger_keys)
-    typer.echo(f"pack {pack.pack_id}: {len(pack.triggers)} triggers, keys fit")
+    policy = policy_of(pack, alpha=settings.alpha)
+    typer.echo(f"pack {pack.pack_id}: {len(pack.triggers)} triggers, keys fit, alpha {policy.alpha:g}")
     if pack.calibration is None:
         typer.echo(f"pack {pack.pack_id}: not calibrated, so no target can be confirmed")
     for target in settings.targets:

@@ -128,6 +128,7 @@ class ProbesConfig(_Strict):
         clean_share: clean photos asked for as paired controls, as a share of the triggers sent.
         cooldown: a trigger is not sent to the same target again before that.
         alpha: a target is confirmed when its e-value reaches 1/alpha; the chance that an innocent ever is.
+            Left out, it is the committed one, or 1e-6.
         attempts: sends a question may take when the target says 429 or cannot be reached.
     """
 
@@ -140,7 +141,7 @@ class ProbesConfig(_Strict):
     triggers_per_round: Annotated[int, Field(ge=1, le=10_000)] = 16
     clean_share: Annotated[float, Field(ge=0, le=1)] = 0.25
     cooldown: Duration = 3000.0
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+    alpha: Annotated[float, Field(gt=0, le=0.01)] | None = None
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
     targets: tuple[TargetConfig, ...]
 

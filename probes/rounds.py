@@ -36,7 +36,7 @@ class RoundSettings:
     triggers_per_round: int
     clean_share: float
     cooldown_s: float
-    alpha: float
+    alpha: float | None
     attempts: int
     timeout_s: float
 
@@ -112,6 +112,7 @@ class RoundRunner:
         self._scorer = scorer
         self._pack = scorer.pack
         self._reserved = reserved_triggers(scorer.pack)
+        self._policy = standing.policy_of(scorer.pack, alpha=settings.alpha)
         self._store = store
         self._settings = settings
         self._stop = stop or threading.Event()
@@ -281,7 +282,7 @@ class RoundRunner:
             wrong = wrong_key_control(self._scorer, texts, greens=combined.greens, keys=standing.WRONG_KEYS)
         threshold = standing.threshold_z(pack, types=combined.types if combined else 0)
         evidence = standing.evidence(
-            pack, evidence_types(self._store, name, pack_id=pack.pack_id), alpha=self._settings.alpha
+            pack, evidence_types(self._store, name, pack_id=pack.pack_id), policy=self._policy
         )
         # the hours until somebody started us again are no part of a round that a crash cut off
         finished_at = now if planned is not None else counts.last_answer_at or counts.started_at

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from sif_offline.fingerprint.errors import SifError
+from sif_offline.fingerprint.evidence.commitment import Commitment, Policy
 from sif_offline.fingerprint.pack import FingerprintPack
 from sif_offline.fingerprint.scoring import CombinedScore, PackScorer, ResponseScore, combine
-from sif_offline.fingerprint.sequential import EProcess, VerdictState, ebh, verdict_state
+from sif_offline.fingerprint.sequential import CONFIRMED, EProcess, VerdictState, ebh, verdict_state
 
 ROUND_ALPHA = 1e-4
 """Level of the z threshold of one round; the warning that z carries is about one round, not about months."""
@@ -43,31 +45,60 @@ class Evidence:
     verdict: VerdictState
 
 
-def evidence(pack: FingerprintPack, answers: Iterable[tuple[str, NewTypes]], *, alpha: float) -> Evidence:
+class PolicyError(SifError):
+    """A configuration that asks for another test than the pack was committed with."""
+
+
+def policy_of(pack: FingerprintPack, *, alpha: float | None) -> Policy:
+    """The test of a watch: the committed one, or else what the pack's calibration supports.
+
+    Args:
+        pack: the pack asked with.
+        alpha: as configured; None takes the committed level, or the default.
+
+    Raises:
+        PolicyError: the pack was committed with another alpha.
+        EvidenceError: its commitment does not hold.
+    """
+    data = pack.commitment_json()
+    if data is None:
+        return Policy.of(pack, alpha=CONFIRMED if alpha is None else alpha)
+    _, head = Commitment.parse(data, name=f"pack {pack.pack_id}: commitment.json").open()
+    if alpha is not None and alpha != head.policy.alpha:
+        raise PolicyError(
+            f"alpha {alpha:g}: pack {pack.pack_id} was committed with {head.policy.alpha:g}; leave alpha out"
+        )
+    return head.policy
+
+
+def evidence(pack: FingerprintPack, answers: Iterable[tuple[str, NewTypes]], *, policy: Policy) -> Evidence:
     """Replay a target's e-processes.
 
     Args:
-        pack: the pack asked with; its calibration gives the transfer bound.
+        pack: the pack asked with.
         answers: (trigger id, newly seen (token id, is green)) of every scored answer, in order of arrival.
-        alpha: confirmed at E >= 1/alpha.
+        policy: the test; see :func:`policy_of`.
     """
-    sizes = {"vocab_size": pack.vocab_size, "green_size": pack.green_size}
+    sizes = {
+        "vocab_size": pack.vocab_size,
+        "green_size": pack.green_size,
+        "grid_points": policy.grid_points,
+    }
     independent = EProcess(**sizes)
-    transfer = None if pack.calibration is None else pack.calibration.transfer.bound
-    unrelated = None if transfer is None else EProcess(**sizes, transfer=transfer)
+    unrelated = None if policy.transfer is None else EProcess(**sizes, transfer=policy.transfer)
     for trigger_id, new_types in answers:
         independent.update(trigger_id, new_types)
         if unrelated is not None:
             unrelated.update(trigger_id, new_types)
     if unrelated is None:
-        state = verdict_state(independent.max_log_e, alpha=alpha)
+        state = verdict_state(independent.max_log_e, alpha=policy.alpha)
         verdict: VerdictState = "none" if state == "none" else "suspicious"
         return Evidence(None, None, independent.log_e, verdict)
     return Evidence(
         log_e=unrelated.log_e,
         log_e_max=unrelated.max_log_e,
         log_e_independent=independent.log_e,
-        verdict=verdict_state(unrelated.max_log_e, alpha=alpha),
+        verdict=verdict_state(unrelated.max_log_e, alpha=policy.alpha),
     )
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from probes.config import ConfigError, ProbesConfig, TargetConfig
 from probes.rounds import RoundRunner, RoundSettings, RoundSummary
 from probes.scheduling import Scheduler
+from probes.standing import policy_of
 from probes.store import Store, StoreError, open_store
 from probes.store.reading import last_rounds
 from probes.store.tables import TargetRow
@@ -47,6 +48,7 @@ class Watch:
     ) -> None:
         self.config = config
         self.pack = pack
+        self.policy = policy_of(pack, alpha=config.alpha)
         self.scorer = scorer
         self.store = store
         self.stop = threading.Event()
@@ -64,7 +66,7 @@ class Watch:
         self._reached: dict[str, Reachability] = {}
         self._reaching = {target.name: threading.Lock() for target in config.targets}
         for target in config.targets:
-            store.record_target(_target_row(config, target, pack_id=pack.pack_id))
+            store.record_target(_target_row(config, target, pack_id=pack.pack_id, alpha=self.policy.alpha))
 
     @classmethod
     def open(cls, config: ProbesConfig) -> Self:
@@ -194,7 +196,7 @@ def resolve_host(target: TargetConfig) -> str | None:
     return str(found[0][4][0])
 
 
-def _target_row(config: ProbesConfig, target: TargetConfig, *, pack_id: str) -> TargetRow:
+def _target_row(config: ProbesConfig, target: TargetConfig, *, pack_id: str, alpha: float) -> TargetRow:
     return TargetRow(
         name=target.name,
         model=target.model,
@@ -203,6 +205,6 @@ def _target_row(config: ProbesConfig, target: TargetConfig, *, pack_id: str) -> 
         purpose=target.purpose,
         pack_id=pack_id,
         interval_s=config.interval,
-        alpha=config.alpha,
+        alpha=alpha,
         updated_at=time.time(),
     )

@@ -146,9 +146,9 @@ class Store:
                 AnswerRow(
                     ask_id=ask_id,
                     kind=kind,
-                    text=answer.text,
-                    finish_reason=answer.finish_reason,
-                    served_model=answer.served_model,
+                    text=_storable(answer.text),
+                    finish_reason=_storable(answer.finish_reason),
+                    served_model=_storable(answer.served_model),
                     latency_s=answer.latency_s,
                     prompt_tokens=answer.prompt_tokens,
                     completion_tokens=answer.completion_tokens,
@@ -239,6 +239,11 @@ class Store:
 
     def _writing(self) -> Transaction:
         return Transaction(self._sessions, self.engine)
+
+
+def _storable(text: str) -> str:
+    """As a database takes it: a lone surrogate is no character. The chain keeps what was said."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _history(target: str, pack_id: str) -> Select[int]:

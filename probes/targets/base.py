@@ -1,10 +1,10 @@
 """What a target is: something that can be asked about a picture, and answers or fails in a named way."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 from sif_offline.fingerprint.errors import SifError
+from sif_offline.fingerprint.replies import ReplyKind, classify_reply
 
 FailureKind = Literal[
     "connection",  # never reached: refused, no such host, TLS
@@ -20,18 +20,7 @@ FailureKind = Literal[
 ]
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
-AnswerKind = Literal["answer", "refusal", "truncated", "content_filter", "empty"]
-
-# Only openings: a description of a picture may well contain "cannot" further on.
-_REFUSAL = re.compile(
-    r"^\W*(i['’]?m (very |really )?sorry\b.{0,40}\b(can['’]?t|cannot|unable|won['’]?t)"
-    r"|(sorry|apologies)\b.{0,40}\b(can['’]?t|cannot|unable|won['’]?t)"
-    r"|i (can['’]?t|cannot|am unable to|am not able to|won['’]?t) "
-    r"(assist|help|comply|provide|describe|discuss|continue|answer|process|view|identify)"
-    r"|i['’]?m (unable|not able) to (assist|help|comply|provide|describe|process|view|identify)"
-    r"|as an ai\b.{0,60}\b(can['’]?t|cannot|unable))",
-    re.IGNORECASE | re.DOTALL,
-)
+AnswerKind = ReplyKind
 
 
 @dataclass(frozen=True)
@@ -112,22 +101,13 @@ class Target(Protocol):
 
 
 def classify(answer: Answer, *, max_tokens: int) -> AnswerKind:
-    """What an answer is; only "answer" is scored, the rest are neither hits nor misses.
-
-    An answer cut at the ``max_tokens`` that we asked for is an ordinary answer (the owner's text was cut at
-    the same place when it was judged); cut before that, it is truncated.
-    """
-    if answer.finish_reason == "content_filter":
-        return "content_filter"
+    """What an answer is, by the rules that evidence is checked by."""
     choices = answer.raw.get("choices")
     message = choices[0].get("message") if isinstance(choices, list) and choices else None
-    if isinstance(message, dict) and message.get("refusal"):
-        return "refusal"
-    text = answer.text.strip()
-    if answer.finish_reason == "length":
-        short = answer.completion_tokens is not None and answer.completion_tokens < max_tokens
-        if short or not text:
-            return "truncated"
-    if not text:
-        return "empty"
-    return "refusal" if _REFUSAL.match(text) else "answer"
+    return classify_reply(
+        text=answer.text,
+        finish_reason=answer.finish_reason,
+        refused=isinstance(message, dict) and bool(message.get("refusal")),
+        completion_tokens=answer.completion_tokens,
+        max_tokens=max_tokens,
+    )

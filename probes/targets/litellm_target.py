@@ -12,6 +12,9 @@ from pydantic import SecretStr
 from probes.targets.base import Answer, AskFailure, FailureKind
 from sif_offline.fingerprint.images import to_data_url
 
+MAX_REPLY_CHARACTERS = 2**20
+"""Longest reply kept, as ASCII JSON; what is asked for fits into a hundredth of it."""
+
 
 def _load_litellm() -> ModuleType:
     """Import litellm late (seconds) and offline: its price list is the one it ships with."""
@@ -80,12 +83,19 @@ class LiteLLMTarget:
                 num_retries=0,
                 max_retries=0,
             )
+            return self._answer(reply, time.monotonic() - began)
+        except AskFailure:
+            raise
         except Exception as error:  # litellm's tree is wide and not stable; a failure is data, not a crash
             raise self._failure(error) from None
-        return self._answer(reply, time.monotonic() - began)
 
     def _answer(self, reply: Any, latency_s: float) -> Answer:
-        raw = json.loads(reply.model_dump_json())
+        # through ASCII: a reply may hold lone surrogates, which pydantic's own JSON refuses
+        said = json.dumps(reply.model_dump(), default=str)
+        if len(said) > MAX_REPLY_CHARACTERS:
+            reason = f"answered {len(said):,} characters, over the limit of {MAX_REPLY_CHARACTERS:,}"
+            raise self._fail("not_chat", reason, in_doubt=True)
+        raw = json.loads(said)
         choices = raw.get("choices") or []
         message = choices[0].get("message") if choices else None
         if not isinstance(message, dict):

@@ -70,8 +70,8 @@ def index_page(watch: Watch, scheduler: Scheduler, *, templates: Environment) ->
         )
     return templates.get_template("index.html").render(
         pack=watch.pack,
-        alpha=watch.config.alpha,
-        threshold_log10_e=-math.log10(watch.config.alpha),
+        alpha=watch.policy.alpha,
+        threshold_log10_e=-math.log10(watch.policy.alpha),
         lines=lines,
         version=package_version(),
         now=_time(datetime.now(UTC).timestamp()),

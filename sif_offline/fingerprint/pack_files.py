@@ -48,13 +48,14 @@ class PackFiles:
 
     def __init__(self, path: Path, *, main: str = PACK) -> None:
         self.path = path
+        self._archive: zipfile.ZipFile | None = None
         if path.is_dir():
             entries = [entry for entry in path.rglob("*") if not _is_folder(entry)]
             found = [entry.relative_to(path).as_posix() for entry in entries]
             total = sum(entry.lstat().st_size for entry in entries)
         else:
-            with self._zip() as archive:
-                members = [entry for entry in archive.infolist() if not entry.is_dir()]
+            self._archive = self._zip()  # kept open: its directory may be long, and is parsed once
+            members = [entry for entry in self._archive.infolist() if not entry.is_dir()]
             found = [entry.filename for entry in members]
             total = sum(entry.file_size for entry in members)  # no more than that is ever unpacked
         self.names = tuple(sorted(found))
@@ -74,14 +75,14 @@ class PackFiles:
         if name not in self.names:
             raise PackError(f"{self.path}: {name} is missing")
         try:
-            if self.path.is_dir():
+            if self._archive is None:
                 file = self.path / name
                 if not stat.S_ISREG(file.lstat().st_mode):  # a pipe would be waited for
                     raise PackError(f"{self.path}: {name} is a link or no file")
                 with file.open("rb") as stream:
                     data = stream.read(MAX_FILE_BYTES + 1)
             else:
-                with self._zip() as archive, archive.open(name) as member:
+                with self._archive.open(name) as member:
                     data = member.read(MAX_FILE_BYTES + 1)
         except (
             OSError,

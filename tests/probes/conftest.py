@@ -1,6 +1,9 @@
+import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -44,19 +47,20 @@ def make_runner(tiny: TinyPack, store: Store) -> MakeRunner:
         stop: threading.Event | None = None,
         clock: Callable[[], float] | None = None,
         timeout_s: float = 5.0,
-        **settings: float,
+        **settings: float | None,
     ) -> RoundRunner:
         values = {
             "triggers_per_round": 16,
             "clean_share": 0.0,
             "cooldown_s": 3600.0,
             "attempts": 3,
+            "alpha": 1e-6,
         } | settings
         return RoundRunner(
             target=target or LiteLLMTarget(name=name, model="openai/x", api_base=url, timeout_s=timeout_s),
             scorer=(pack or tiny).scorer,
             store=store,
-            settings=RoundSettings(alpha=1e-6, timeout_s=timeout_s, **values),  # type: ignore[arg-type]
+            settings=RoundSettings(timeout_s=timeout_s, **values),  # type: ignore[arg-type]
             stop=stop,
             **({} if clock is None else {"clock": clock}),
         )
@@ -96,3 +100,20 @@ def write_config(tiny: TinyPack, tmp_path: Path) -> WriteConfig:
         return path
 
     return write
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+    """The ``sif-probes`` command in this process: exit status, stdout, stderr."""
+    from probes.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sif-probes", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield call
+    signal.signal(signal.SIGTERM, before)

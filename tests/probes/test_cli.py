@@ -3,32 +3,14 @@
 import json
 import re
 import shutil
-import signal
 import socket
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from probes.cli import main
 from probes.testing.endpoint import ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sif-probes", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    before = signal.getsignal(signal.SIGTERM)
-    yield call
-    signal.signal(signal.SIGTERM, before)
 
 
 def test_once_status_and_check(tiny: TinyPack, run: Any, write_config: Any) -> None:

@@ -27,7 +27,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 def test_a_good_file_with_defaults_and_paths_of_its_folder(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD + "interval: 90m\ncooldown: 7d\n"))
-    assert (config.interval, config.cooldown, config.alpha) == (5400, 7 * 86400, 1e-6)
+    assert (config.interval, config.cooldown, config.alpha) == (5400, 7 * 86400, None)
     assert config.pack == tmp_path / "pack"
     assert config.store == f"sqlite:///{tmp_path / 'sif-probes.sqlite'}"
     assert config.targets[0].timeout == 60
@@ -40,7 +40,7 @@ BAD = [
     (GOOD + "intervall: 1h\n", "intervall: unknown key"),
     (GOOD + "interval: fast\n", "interval: must be seconds or a duration such as 30s, 15m, 1h or 7d"),
     (GOOD + "interval: 0\n", "interval: Input should be greater than 0"),
-    (GOOD + "alpha: 1\n", "alpha: Input should be less than 1"),
+    (GOOD + "alpha: 1\n", "alpha: Input should be less than or equal to 0.01"),
     (GOOD + "triggers_per_round: 0\n", "triggers_per_round: Input should be greater than or equal to 1"),
     (GOOD + "store: nonsense\n", "store: must be a SQLAlchemy URL, as sqlite:///probes.sqlite is"),
     (GOOD + "listen: {port: 70000}\n", "listen.port: Input should be less than or equal to 65535"),

@@ -77,7 +77,11 @@ def test_killed_rounds_lose_nothing_and_send_nothing_twice(tmp_path: Path, write
             scores = list(session.scalars(select(ScoreRow)))
             rounds = list(session.scalars(select(RoundRow).order_by(RoundRow.id)))
         links = read_chain(store.reading(), "suspect", pack_id="tiny")
-        evidence = standing.evidence(tiny.pack, evidence_types(store, "suspect", pack_id="tiny"), alpha=1e-6)
+        evidence = standing.evidence(
+            tiny.pack,
+            evidence_types(store, "suspect", pack_id="tiny"),
+            policy=standing.policy_of(tiny.pack, alpha=None),
+        )
     by_state = Counter(ask.state for ask in asks)
     assert set(by_state) <= {"answered", "in_doubt"}
     assert by_state["in_doubt"] <= KILLS, "more in doubt than were on their way when we killed"

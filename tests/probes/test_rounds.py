@@ -201,8 +201,8 @@ def test_the_evidence_is_the_same_however_it_is_replayed(
     for ask in rows(store, AskRow):
         tokens = tiny.scorer.types(ask.trigger_id, texts[ask.id])
         fresh.append((ask.trigger_id, [(t.id, bool(t.green)) for t in tokens]))
-    from_rows = standing.evidence(tiny.pack, answers, alpha=1e-6)
-    from_texts = standing.evidence(tiny.pack, fresh, alpha=1e-6)
+    from_rows = standing.evidence(tiny.pack, answers, policy=standing.policy_of(tiny.pack, alpha=None))
+    from_texts = standing.evidence(tiny.pack, fresh, policy=standing.policy_of(tiny.pack, alpha=None))
     assert from_rows == from_texts
     assert from_rows.log_e is not None
     assert from_rows.log_e / 2.302585092994046 == pytest.approx(summary.log10_e)
@@ -270,7 +270,7 @@ def test_innocents_are_rarely_confirmed(tiny: TinyPack) -> None:
     Each is confirmed with probability at most .01, so more than 6 come with probability below
     P(Binomial(200, .01) > 6) = .005; the seed is fixed.
     """
-    confirmed = 0
+    confirmed, policy = 0, standing.policy_of(tiny.pack, alpha=0.01)
     for seed in range(200):
         rng = random.Random(f"soak {seed}")
         answers = []
@@ -278,5 +278,5 @@ def test_innocents_are_rarely_confirmed(tiny: TinyPack) -> None:
             text = "x " + " ".join(rng.sample(tiny.words, 30))
             _, new, _ = standing.score_new(tiny.scorer, row.id, text, seen=set())
             answers.append((row.id, [(token, bool(green)) for token, green in new]))
-        confirmed += standing.evidence(tiny.pack, answers, alpha=0.01).verdict == "confirmed"
+        confirmed += standing.evidence(tiny.pack, answers, policy=policy).verdict == "confirmed"
     assert confirmed <= 6

@@ -19,6 +19,7 @@ from sif_offline.fingerprint.evidence.signing import SigningKey
 from sif_offline.fingerprint.evidence.statement import Statement, make_statement
 from sif_offline.fingerprint.greenlist import MAX_VOCAB_SIZE
 from sif_offline.fingerprint.pack import Decoding, FingerprintPack, Owner
+from sif_offline.fingerprint.replies import RULES
 from sif_offline.fingerprint.schema import FrozenRow
 from sif_offline.fingerprint.sequential import CONFIRMED, GRID_POINTS, SUSPICIOUS
 
@@ -48,6 +49,7 @@ class Policy(FrozenRow):
         transfer: m of the unrelated-model null; None: not measured, nothing can be confirmed.
         grid_points: bets in the mixture.
         wrong_keys: sets of keys in the wrong-key control.
+        replies: rules by which a reply is an answer, a refusal or neither.
         keys_per_trigger: keys that a trigger's answer is scored under: the committed one.
         null_models: what ``transfer`` was measured on.
     """
@@ -59,8 +61,9 @@ class Policy(FrozenRow):
     alpha: float = Field(default=CONFIRMED, gt=0, le=SUSPICIOUS)
     gamma: float = Field(gt=0, lt=1)
     transfer: float | None = Field(default=None, ge=0, lt=1)
-    grid_points: int = Field(default=GRID_POINTS, ge=1, le=4096)
-    wrong_keys: int = Field(default=99, ge=1, le=10_000)
+    grid_points: int = Field(default=GRID_POINTS, ge=1, le=1024)
+    wrong_keys: int = Field(default=99, ge=1, le=1000)
+    replies: Literal["replies-v1"] = RULES
     keys_per_trigger: Literal[1] = 1
     null_models: tuple[NullModel, ...] = ()
 

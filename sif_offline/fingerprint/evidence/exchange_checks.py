@@ -1,16 +1,13 @@
 """Whether single exchanges are what they say: asked as committed, and set down as what they were."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, get_args
 
 from sif_offline.fingerprint.evidence.commitment import Leaf
 from sif_offline.fingerprint.evidence.transcript import ANSWERED, Exchange
-
-REFUSED: Final = "refusal"
-"""The outcome that takes a reader's judgement: whether a text declines to answer."""
+from sif_offline.fingerprint.replies import ReplyKind, classify_reply
 
 _REQUEST = {"model", "endpoint", "image_sha256", "prompt", "max_tokens", "temperature"}
-_REPLIES = {ANSWERED, REFUSED, "truncated", "content_filter", "empty"}
 _SILENT = ("failed:", "in_doubt:")
 
 
@@ -35,13 +32,13 @@ def request_faults(item: Exchange, leaf: Leaf, *, max_tokens: int) -> list[str]:
 def reply_faults(item: Exchange) -> list[str]:
     """How the outcome set down differs from the reply that is held.
 
-    Every answer has to be scored and nothing else, or answers could be chosen by what they say. What counts
-    as an answer follows from the reply, but for ``REFUSED``, which is for a reader to judge.
+    Every answer has to be scored and nothing else, or answers could be chosen by what they say: what counts
+    as an answer follows from the reply, by the rules that the policy names.
     """
     outcome = item.record.outcome
     if outcome.startswith(_SILENT):
         return []
-    if outcome not in _REPLIES:
+    if outcome not in get_args(ReplyKind):
         return ["an outcome that there is not"]
     if item.response is None:
         return ["the answer is no longer held"] if outcome == ANSWERED else []
@@ -52,22 +49,17 @@ def reply_faults(item: Exchange) -> list[str]:
         return ["no raw reply to hold the text against"]
     if not item.text_is_raw:
         return ["the text is not that of the raw response"]
-    possible = _outcomes(item, choice)
-    return [] if outcome in possible else [f"set down as {outcome}, but the reply is {' or '.join(possible)}"]
+    found = _kind(item, choice)
+    return [] if outcome == found else [f"set down as {outcome}, but the reply is {found}"]
 
 
-def _outcomes(item: Exchange, choice: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the reply may be called; as ``probes.targets.classify``, but for the words of a refusal."""
-    finish, message = choice.get("finish_reason"), choice["message"]
+def _kind(item: Exchange, choice: Mapping[str, Any]) -> str:
+    message, wanted, used = choice["message"], item.asked.get("max_tokens"), item.completion_tokens
     text = message.get("content")
-    blank = not (isinstance(text, str) and text.strip())
-    if finish == "content_filter":
-        return ("content_filter",)
-    if message.get("refusal"):
-        return (REFUSED,)
-    if finish == "length":
-        used, wanted = item.completion_tokens, item.asked.get("max_tokens")
-        known = isinstance(used, int) and isinstance(wanted, int)
-        if blank or (known and used < wanted):  # type: ignore[operator]
-            return ("truncated",)
-    return ("empty",) if blank else (ANSWERED, REFUSED)
+    return classify_reply(
+        text=text if isinstance(text, str) else "",
+        finish_reason=str(choice.get("finish_reason") or ""),
+        refused=bool(message.get("refusal")),
+        completion_tokens=used if isinstance(used, int) else None,
+        max_tokens=wanted if isinstance(wanted, int) else 0,
+    )

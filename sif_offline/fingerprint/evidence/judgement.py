@@ -60,7 +60,6 @@ class Judgement:
             "asked": self.asked,
             "trigger_answers": len(triggers),
             "clean_answers": len(self.scored) - len(triggers),
-            "keys_tried_per_trigger": 1,
             "answers": [
                 {
                     "index": row.exchange.record.index,

@@ -16,7 +16,7 @@ from sif_offline.fingerprint.evidence.bundle import EVIDENCE_TYPE, Bundle
 from sif_offline.fingerprint.evidence.checked import WARNING, Checked, Step, Trust, said_in_lines
 from sif_offline.fingerprint.evidence.differences import differences, shortened
 from sif_offline.fingerprint.evidence.errors import EvidenceError
-from sif_offline.fingerprint.evidence.exchange_checks import REFUSED, reply_faults, request_faults
+from sif_offline.fingerprint.evidence.exchange_checks import reply_faults, request_faults
 from sif_offline.fingerprint.evidence.judgement import Judgement
 from sif_offline.fingerprint.evidence.selection import choice_left
 from sif_offline.fingerprint.evidence.signed import Signed
@@ -233,10 +233,7 @@ class _Check:
             f"exchange {item.record.index}: {fault}" for item in exchanges for fault in reply_faults(item)
         ]
         answered = sum(item.record.outcome == ANSWERED for item in exchanges)
-        refused = [str(item.record.index) for item in exchanges if item.record.outcome == REFUSED]
         notes = [f"{answered} answers; {len(exchanges) - answered} exchanges without one count for nothing"]
-        if refused:
-            notes.append(f"set down as refusals, for a reader to judge: exchanges {', '.join(refused)}")
         return _Outcome(faults, notes, done=answered > 0)
 
     def _scores(self) -> "_Outcome":

@@ -137,10 +137,9 @@ def test_two_models_in_one_chain_are_pointed_out(case: Case, tmp_path: Path) -> 
     assert any("WARNING" in line and "model-0" in line and "model-1" in line for line in requests.details)
 
 
-def test_refusals_are_left_to_the_reader_by_their_numbers(case: Case, tmp_path: Path) -> None:
-    bundle = rewritten(case, set_down_as("refusal"), tmp_path)
-    (answers,) = [step for step in verify_bundle(bundle).steps if step.name == "answers"]
-    assert any("refusals" in line and "exchanges 1, 3" in line for line in answers.details)
+def test_an_answer_set_down_as_a_refusal_is_caught(case: Case, tmp_path: Path) -> None:
+    found = failures(rewritten(case, set_down_as("refusal"), tmp_path))
+    assert "exchange 1: set down as refusal, but the reply is answer" in found["answers"]
 
 
 def committed_anew(case: Case, leaves: list[Leaf], folder: Path, **files: bytes) -> Bundle:

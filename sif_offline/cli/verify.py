@@ -35,7 +35,10 @@ def verify(
         list[str] | None,
         typer.Option(help="An unrelated model for the transfer bound, in place of the pack's calibration."),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="Level of the verdict; one look, fixed before asking.")] = 1e-4,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Level of the verdict; one look, fixed before asking [as committed, or 1e-4]."),
+    ] = None,
     wrong_keys: Annotated[int, typer.Option(min=1, help="Unrelated keys in the control.")] = 99,
     keys_tried: Annotated[
         int, typer.Option(min=1, help="Sets of keys ever tried on these answers; each is paid for (Sidak).")
@@ -77,7 +80,7 @@ def verify(
             ask,
             name=f"{model} at {endpoint}",
             transfer=None if calibration is None else calibration.transfer.bound,
-            alpha=alpha,
+            alpha=_level(content, alpha),
             wrong_keys=wrong_keys,
             keys_tried=keys_tried,
             on_progress=report,
@@ -88,6 +91,17 @@ def verify(
         typer.echo(json.dumps({**where, "null_models": nulls, **_as_json(result)}))
     else:
         _print_table(result, title=f"{model} at {endpoint}, pack {content.pack_id}", nulls=nulls)
+
+
+def _level(content: "FingerprintPack", alpha: float | None) -> float:
+    """The level asked for, the committed one, or 1e-4."""
+    from sif_offline.fingerprint.evidence.commitment import Commitment
+
+    data = content.commitment_json()
+    if alpha is not None or data is None:
+        return 1e-4 if alpha is None else alpha
+    _, head = Commitment.parse(data, name=f"pack {content.pack_id}: commitment.json").open()
+    return head.policy.alpha
 
 
 @contextmanager

@@ -59,6 +59,7 @@ def test_from_commitment_to_replay(
         )
         assert done.code == 0, done.stderr
         said, looked = json.loads(done.stdout), json.loads(look.stdout)
+        assert looked["alpha"] == said["policy"]["alpha"] == 1e-6, "the committed level"
         assert said["verdict"] == "confirmed"
         for null in ("independent_text", "unrelated_model"):
             assert said[null]["pvalue"] == pytest.approx(looked[null]["pvalue"], rel=1e-12)

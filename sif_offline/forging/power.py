@@ -1,11 +1,10 @@
 """Will a watch that uses this pack convict? Estimated from what simulated suspects answered to its triggers.
 
 The watch of :class:`~sif_offline.fingerprint.sequential.EProcess` confirms at E >= 1/alpha. One replica asks
-as many triggers as answers are allowed, drawn with replacement from the measured ones; each answer has the
-drawn trigger's number of types, and each type is green with probability ``(greens + 1/2)/(types + 1)``. So
-both chances count: which triggers the pack happens to have, and how an answer to one happens to fall. The
-power is the share of replicas that confirm. It speaks of suspects like the simulated ones and of an endpoint
-that answers as they do; it is an estimate from few triggers, not a bound.
+as many triggers as answers are allowed, drawn with replacement from the measured ones (the bootstrap, Efron
+1979); each answer has the types and greens of the trigger drawn, in random order. The power is the share of
+replicas that confirm. It speaks of suspects like the simulated ones and of an endpoint that answers as they
+do; it is an estimate from few triggers, not a bound.
 """
 
 import math
@@ -119,7 +118,7 @@ def _answers_needed(
     process = EProcess(vocab_size=vocab_size, green_size=green_size, transfer=transfer)
     for number, drawn in enumerate(chance.integers(len(counts), size=answers).tolist(), start=1):
         types, greens = counts[drawn]
-        colours = chance.random(types) < (greens + 0.5) / (types + 1)
+        colours = chance.permutation(types) < greens
         # every draw stands for a trigger of its own, whatever it was drawn from
         process.update(str(number), enumerate(colours.tolist()))
         if process.max_log_e >= log_target:

@@ -129,3 +129,72 @@ def test_settings_and_models_that_do_not_exist(
         "--insecure-demo-key",
     )
     one_line(result, "lab:nobody")
+
+
+def test_two_processes_and_a_batch_size_of_its_own(
+    sif: Sif, fast: tuple[str, ...], models: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    where = ("--model", f"lab:{models / 'owner'}", "--images", photo_folder, "--count", 3)
+    options = ("--insecure-demo-key", "--json", *fast, "--set=refine_rounds=0", "--threads", 1)
+    apart = sif(
+        *("forge", *where, "--out", tmp_path / "apart", *options),
+        *("--executor", "processes", "--workers", 2),
+    )
+    assert apart.code == 0, apart.stderr
+    here = sif("forge", *where, "--out", tmp_path / "here", *options)
+    digests = [[row.sha256 for row in read_pack(tmp_path / name).triggers] for name in ("apart", "here")]
+    assert (here.code, digests[0]) == (0, digests[1])
+    auto = ("forge", *where, "--out", tmp_path / "auto", *options, "--batch-size", "auto")
+    first, again = sif(*auto), sif(*auto)
+    assert "batch size" in first.stderr
+    assert (again.code, again.stdout) == (0, first.stdout), "a finished run keeps its size"
+    assert read_pack(tmp_path / "auto").forge["batch_size"] > 2
+
+
+def test_presets(sif: Sif, fast: tuple[str, ...], models: Path, photo_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pack"
+    result = sif(
+        *("forge", "--model", f"lab:{models / 'owner'}", "--images", photo_folder, "--count", 1),
+        *("--out", out, "--insecure-demo-key", "--preset", "official", *fast),
+    )
+    assert result.code == 0, result.stderr
+    forge = read_pack(out).forge
+    assert (forge["top_k"], forge["steps"]) == (10, 2), "a named option wins over the preset"
+
+
+def test_until_power_says_what_it_missed(
+    sif: Sif, fast: tuple[str, ...], models: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    command = (
+        *(
+            "forge",
+            "--model",
+            f"lab:{models / 'owner'}",
+            "--images",
+            photo_folder,
+            "--out",
+            tmp_path / "pack",
+        ),
+        *("--insecure-demo-key", "--json", *fast, "--set=refine_rounds=0"),
+        *("--until-power", 0.99, "--suspect", "8bit"),
+    )
+    result = sif(*command)
+    assert result.code == 1
+    assert "goal of 0.99 missed" in result.stderr
+    assert "no photo is left" in result.stderr
+    said = json.loads(result.stdout)
+    assert len(said["triggers"]) == 3
+    assert said["goal"]["reached"] is False
+    assert read_pack(tmp_path / "pack").extensions["goal"]["suspects"] == ["8bit"]
+    assert sif(*command).code == 1, "asked again, it says the same"
+
+
+def test_options_that_do_not_go_together(attempt: Attempt, one_line: OneLine, photo_folder: Path) -> None:
+    one_line(attempt(photo_folder, "--alpha", 1e-6, "--insecure-demo-key"), "--alpha", "--until-power")
+    one_line(attempt(photo_folder, "--until-power", 0.9, "--insecure-demo-key"), "--suspect")
+    one_line(
+        attempt(photo_folder, "--until-power", 0.9, "--suspect", "melted", "--insecure-demo-key"), "melted"
+    )
+    one_line(attempt(photo_folder, "--executor", "cloud", "--insecure-demo-key"), "cloud")
+    one_line(attempt(photo_folder, "--address", "auto", "--insecure-demo-key"), "only ray")
+    one_line(attempt(photo_folder, "--preset", "nice", "--insecure-demo-key"), "nice")

@@ -70,23 +70,28 @@ class Group:
             adapter, images=images, prompt=self.prompt, green=self.green, seeds=self.seeds, settings=settings
         )
 
-    def run(self, column: Column) -> list[Measured]:
-        """Search all photos the column's way."""
+    def run(self, column: Column, *, photos: int) -> list[Measured]:
+        """Search the column's way: the first ``photos`` with a plain loop, which takes each by itself, all in
+        a batch.
+        """
         settings = self.settings.model_copy(update={**PUBLISHED, **column.settings})
         cpu, wall = time.process_time(), time.perf_counter()
-        found = self._ours(settings) if column.habits is None else self._plain(column, settings)
+        found = self._ours(settings) if column.habits is None else self._plain(column, settings, photos)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        pngs = [png_bytes(to_image(pixels)) for pixels in found]
+        n = len(found)
         rows, _ = self.judge.measure(
-            pngs, [photo.png for photo in self.photos], prompt=self.prompt, masks=self.masks, seeds=self.seeds
+            [png_bytes(to_image(pixels)) for pixels in found],
+            [photo.png for photo in self.photos[:n]],
+            prompt=self.prompt,
+            masks=self.masks[:n],
+            seeds=self.seeds[:n],
         )
-        n = len(self.photos)
         return [
             Measured(column.name, photo.name, cpu / n, wall / n, row)
-            for photo, row in zip(self.photos, rows, strict=True)
+            for photo, row in zip(self.photos[:n], rows, strict=True)
         ]
 
-    def _plain(self, column: Column, settings: ForgeSettings) -> list[Tensor]:
+    def _plain(self, column: Column, settings: ForgeSettings, photos: int) -> list[Tensor]:
         habits = column.habits
         if habits is None:
             raise ValueError(f"{column.name} is no plain loop")
@@ -103,7 +108,7 @@ class Group:
                     pixels, prompt=self.prompt, masks=[self.masks[place]]
                 )[0],
             )
-            for place in range(len(self.photos))
+            for place in range(min(photos, len(self.photos)))
         ]
 
     def _ours(self, settings: ForgeSettings) -> list[Tensor]:

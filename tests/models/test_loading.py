@@ -3,10 +3,12 @@
 import copy
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from transformers.utils import logging
 
 from sif_offline.models import ModelError, load_adapter
 from sif_offline.models.checks import check_pixels
-from sif_offline.models.hf.loading import files_digest
+from sif_offline.models.hf.checkpoint import files_digest
 from sif_offline.models.registry import FAMILIES, describe_families, load_preparation
 from sif_offline.models.testing import TINY, tiny_adapter
 from sif_offline.models.testing.photos import odd_photos, photo
@@ -182,6 +184,17 @@ def test_without_a_network_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp
     refused("qwen2-vl:Qwen/Qwen2-VL-2B-Instruct@main", "hub cannot be reached")
 
 
+def test_a_hub_that_stays_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr("sif_offline.models.hf.checkpoint.HUB_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        refused("llava:llava-hf/llava-1.5-7b-hf", "hub cannot be reached")
+
+
 def test_the_hub_is_asked_once_and_for_safe_files_only(
     saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,12 +204,17 @@ def test_the_hub_is_asked_once_and_for_safe_files_only(
         asked.append({"name": name, **options})
         return str(saved("llava"))
 
+    def described(_hub: Any, name: str, *, revision: str | None, timeout: float) -> Any:
+        assert timeout < 30
+        return SimpleNamespace(sha=f"commit-of-{revision}")
+
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", described)
     loaded = load_adapter("llava:llava-hf/llava-1.5-7b-hf@v1.2")
     assert loaded.model_id == "llava:llava-hf/llava-1.5-7b-hf"
     assert loaded.revision == "llava"  # the snapshot's folder is named after its commit
     (call,) = asked
-    assert (call["name"], call["revision"]) == ("llava-hf/llava-1.5-7b-hf", "v1.2")
+    assert (call["name"], call["revision"]) == ("llava-hf/llava-1.5-7b-hf", "commit-of-v1.2")
     assert not [pattern for pattern in call["allow_patterns"] if pattern.endswith((".bin", ".pt", ".py"))]
     load_preparation("llava:llava-hf/llava-1.5-7b-hf")
     assert "*.safetensors" not in asked[1]["allow_patterns"]

@@ -30,12 +30,12 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import LogitsProcessorList
 
-from sif_offline.models.base import DecodingRules, ImageFeatures
+from sif_offline.models.base import ImageFeatures
 from sif_offline.models.digest import weights_digest
 from sif_offline.models.hf import loading
-
-DEFAULT_NEW_TOKENS = 128
-"""Length limit of an answer where ``generation_config`` names none."""
+from sif_offline.models.hf.checkpoint import Checkpoint, files_digest, find_checkpoint
+from sif_offline.models.hf.decoding import decoding_rules, shown
+from sif_offline.models.hf.noise import noisy_copy
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class HFAdapter(ABC):
         *,
         name: str,
         device: str = "cpu",
-        checkpoint: loading.Checkpoint | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         hollow = device == loading.NO_WEIGHTS
         self.device = torch.device("cpu" if hollow else device)
@@ -84,7 +84,7 @@ class HFAdapter(ABC):
             self.weights_sha256 = weights_digest(self.model)
         else:
             self.model_id = f"{self.family}:{checkpoint.model_id}"
-            self.weights_sha256 = "" if hollow else loading.files_digest(checkpoint.folder)
+            self.weights_sha256 = "" if hollow else files_digest(checkpoint.folder)
         self.revision = (checkpoint and checkpoint.revision) or self.weights_sha256[:12]
         self.backend = str(getattr(processor.image_processor, "backend", "pil"))
         self.vocab_size = int(self.model.get_output_embeddings().weight.shape[0])
@@ -93,7 +93,7 @@ class HFAdapter(ABC):
             {int(i) for i in processor.tokenizer.all_special_ids} | {self.image_token_id}
         )
         self.canvas = self.default_canvas()
-        self.rules = _rules(self.model)
+        self.rules = decoding_rules(self.model)
         self._prompts: dict[tuple[str, tuple[int, int]], Tensor] = {}
 
     @classmethod
@@ -106,7 +106,7 @@ class HFAdapter(ABC):
             ModelError: no such model, another family's, one that cannot be read, or one whose processor
                 prepares pictures in a way that is not reproduced here.
         """
-        checkpoint = loading.find_checkpoint(rest, family=cls.family, weights=device != loading.NO_WEIGHTS)
+        checkpoint = find_checkpoint(rest, family=cls.family, weights=device != loading.NO_WEIGHTS)
         model = loading.load_model(
             checkpoint, class_name=cls.model_class, model_types=cls.model_types, device=device
         )
@@ -242,7 +242,10 @@ class HFAdapter(ABC):
                 num_beams=1,
             )
             texts = output[:, inputs["input_ids"].shape[1] :].tolist()
-            answers |= {row: self._shown(ids) for row, ids in zip(rows, texts, strict=True)}
+            answers |= {
+                row: shown(ids, ends=self.rules.end_ids, special=self.special_ids)
+                for row, ids in zip(rows, texts, strict=True)
+            }
         return [answers[row] for row in range(len(rgb))]
 
     def text(self, ids: Sequence[int]) -> str:
@@ -253,42 +256,8 @@ class HFAdapter(ABC):
         """See :class:`VLMAdapter`; all but the decoder's matrices is shared with the original."""
         other = copy.copy(self)
         other.name = f"{self.name}+noise"
-        matrices = [p for layer in self.decoder_layers() for p in layer.parameters() if p.ndim == 2]
-        own = {id(parameter) for parameter in matrices}
-        shared = [*self.model.parameters(), *self.model.buffers()]
-        other.model = copy.deepcopy(
-            self.model, {id(tensor): tensor for tensor in shared if id(tensor) not in own}
-        )
-        generator = torch.Generator(self.device).manual_seed(seed)
-        for layer in other.decoder_layers():
-            for parameter in layer.parameters():
-                if parameter.ndim == 2:
-                    draw = torch.randn(parameter.shape, generator=generator, device=self.device)
-                    parameter.add_((draw * parameter.float().std() * noise).to(parameter.dtype))
+        other.model = noisy_copy(self.model, self.decoder_layers(), noise=noise, seed=seed)
         return other
 
     def _moved(self, value: Tensor) -> Tensor:
         return value.to(self.device, self.model.dtype if value.is_floating_point() else None)
-
-    def _shown(self, ids: Sequence[int]) -> list[int]:
-        shown: list[int] = []
-        for token in ids:
-            if token in self.rules.end_ids:
-                break
-            if token not in self.special_ids:
-                shown.append(token)
-        return shown
-
-
-def _rules(model: Any) -> DecodingRules:
-    config = model.generation_config
-    ends = config.eos_token_id
-    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-    # greedy: what a config says of sampling is dropped, or generate() warns about it at every call
-    config.do_sample, config.temperature, config.top_p, config.top_k = False, None, None, None
-    return DecodingRules(
-        max_new_tokens=int(config.max_new_tokens or DEFAULT_NEW_TOKENS),
-        repetition_penalty=float(config.repetition_penalty or 1.0),
-        no_repeat_ngram_size=int(config.no_repeat_ngram_size or 0),
-        end_ids=frozenset(int(i) for i in ends),
-    )

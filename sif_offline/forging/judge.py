@@ -4,7 +4,6 @@ Selection and report are apart: pictures are chosen by answers under some condit
 is then measured again. What chose is named as it is (``greedy``); what chose nothing is named ``fresh:``.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from sif_offline.fingerprint.scoring import ResponseScore, score_ids
 from sif_offline.forging.copies import KINDS, make_copy
 from sif_offline.forging.pixels import png_bytes, to_image
 from sif_offline.forging.settings import ForgeSettings, SettingsError
-from sif_offline.forging.teacher import RowSampling
+from sif_offline.forging.teacher import RowSampling, list_seed
 from sif_offline.forging.transport import jpeg_image, rescaled_image
 from sif_offline.models.base import VLMAdapter
 
@@ -96,7 +95,7 @@ class Judge:
         same chance and a trigger does not depend on its neighbours.
         """
         images = [decode_image(png_bytes(to_image(picture)), name="trigger") for picture in pixels]
-        seeds = [_seed_of(mask) for mask in masks]
+        seeds = [list_seed(mask) for mask in masks]
         scores = self._under(self.conditions, images, prompt, masks, seeds)
         return [float(np.mean([score.z for score in column])) for column in zip(*scores, strict=True)]
 
@@ -187,7 +186,3 @@ class Judge:
             for number, place in enumerate(places):
                 found[place] = scores[number * len(images) : (number + 1) * len(images)]
         return [found[place] for place in range(len(conditions))]
-
-
-def _seed_of(mask: NDArray[np.bool_]) -> int:
-    return int.from_bytes(hashlib.sha256(mask.tobytes()).digest()[:6], "big")

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import LogitsProcessorList
 
 from sif_offline.forging import objectives, robustness
 from sif_offline.forging.decoding import ForcedRules, forced_rules
 from sif_offline.forging.pixels import to_image
 from sif_offline.forging.search import make_rule, normalised, smoothed, step_length
 from sif_offline.forging.settings import ForgeSettings, SettingsError
-from sif_offline.forging.teacher import pad_right
+from sif_offline.forging.teacher import RowSampling, list_seed, pad_right
 from sif_offline.forging.transport import transport_at
 from sif_offline.models.base import ImageFeatures, VLMAdapter
 
@@ -123,6 +124,21 @@ class Batch:
             answers=[own or teacher for own, teacher in zip(answers, self.teachers, strict=True)],
         )
 
+    def present_answers(self, pixels: Tensor, *, step: int) -> list[list[int]]:
+        """What the owner says now: greedily, or sampled by each trigger's own chance.
+
+        Args:
+            pixels: ``(batch, 3, height, width)`` uint8.
+            step: draws anew at every step.
+        """
+        temperature = self.settings.on_policy_temperature
+        sampling = LogitsProcessorList()
+        if temperature:
+            seeds = [list_seed(green) + step for green in self.lists.cpu().numpy()]
+            sampling.append(RowSampling(seeds, temperatures=[temperature] * len(seeds)))
+        images = [to_image(picture) for picture in pixels]
+        return self.adapter.generate(images, self.prompt, processors=sampling or None)
+
     def on(self, adapter: VLMAdapter) -> "Batch":
         """The same batch against another copy of the owner, without its present answers."""
         return Batch(
@@ -215,8 +231,7 @@ def optimise(
     best: list[Best | None] = [None] * len(clean)
     for number in range(1, s.steps + 1):
         if s.on_policy_every and number > 1 and (number - 1) % s.on_policy_every == 0:
-            present = [to_image(picture) for picture in rule.picture().round().to(torch.uint8)]
-            answers = batch.adapter.generate(present, batch.prompt)
+            answers = batch.present_answers(rule.picture().round().to(torch.uint8), step=number)
             batches = [member.with_answers(answers) for member in batches]
         alternate = s.ensemble_mode == "alternate"
         turn = [batches[(number - 1) % len(batches)]] if alternate else batches

@@ -53,6 +53,8 @@ class ForgeSettings(BaseModel):
         on_policy_every: steps after which the owner answers the present iterate; that answer then bears the
             watermark loss beside the teacher's text until the next one. 0 is published: never.
         on_policy_weight: its share of the whole loss.
+        on_policy_temperature: of that answer; 0 is greedy. A sampled one shows the positions that an endpoint
+            which samples comes by.
         rfo: worst-case drift of the activations (RFO of the paper).
         rho: joint norm of the drift over the chosen layers (paper: .5, official: .05).
         rfo_reuse: drift along the gradients of the step before, which one pass brings along, in place of two
@@ -117,6 +119,7 @@ class ForgeSettings(BaseModel):
 
     on_policy_every: int = Field(default=0, ge=0)
     on_policy_weight: Fraction = 0.5
+    on_policy_temperature: float = Field(default=0.7, ge=0)
 
     rfo: bool = True
     rho: float = Field(default=0.5, gt=0)

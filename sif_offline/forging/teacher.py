@@ -3,8 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
@@ -89,6 +92,11 @@ class RowSampling(LogitsProcessor):  # type: ignore[misc] # transformers is unty
                 row = row.double() / temperature - torch.log(-torch.log(uniform)).to(row.device)
             rows.append(row.to(scores.dtype))
         return torch.stack(rows)
+
+
+def list_seed(green: NDArray[np.bool_]) -> int:
+    """A seed for what is sampled for one trigger: its green list's, ``(V,)``, whoever stands beside it."""
+    return int.from_bytes(sha256(green.tobytes()).digest()[:6], "big")
 
 
 def draw_teachers(

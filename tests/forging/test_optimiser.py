@@ -7,6 +7,7 @@ from sif_offline.forging.copies import ensemble_copies
 from sif_offline.forging.optimiser import Batch, Step, optimise
 from sif_offline.forging.pixels import Photo, pixel_tensor
 from sif_offline.forging.settings import ForgeSettings, SettingsError
+from sif_offline.forging.transport import transport_at
 from sif_offline.models.lab import LabAdapter
 
 
@@ -156,8 +157,12 @@ def test_every_way_of_searching_lowers_the_loss_inside_the_ball(
     found = optimise(batch, clean=clean, judge=lambda pixels: [0.0] * len(pixels), copies=copies)
     pixels = torch.stack([best.pixels for best in found])
     assert 0 < int((pixels.int() - clean.int()).abs().max()) <= 6
+    ways = [transport_at(s, step) or (lambda picture: picture) for step in range(1, 6)]
     for member in [batch, *(batch.on(copy) for copy in copies)]:
-        before, after = (member.gradient(picture.float())[1].total for picture in (clean, pixels))
+        before, after = (
+            torch.stack([member.gradient(way(picture.float()))[1].total.detach() for way in ways]).mean(0)
+            for picture in (clean, pixels)
+        )
         assert bool((after < before).all())
 
 
@@ -181,3 +186,22 @@ def test_an_unknown_copy_is_named(adapter: LabAdapter, settings: ForgeSettings) 
         s = settings.model_copy(update={"ensemble": (name,)})
         with pytest.raises(SettingsError, match=f"copy {name}: "):
             ensemble_copies(adapter, s)
+
+
+def test_present_answers_are_sampled_by_the_triggers_own_chance(
+    adapter: LabAdapter, settings: ForgeSettings, photos: list[Photo]
+) -> None:
+    pixels = pixel_tensor([photo.image() for photo in photos[:2]]).to(torch.uint8)
+    green = green_lists(adapter, 2)
+    teachers = [[20, 30], [21, 31]]
+
+    def answers(rows: slice, step: int, temperature: float) -> list[list[int]]:
+        s = settings.model_copy(update={"on_policy_temperature": temperature})
+        batch = Batch(adapter, prompt="D.", teachers=teachers[rows], green=green[rows], settings=s)
+        return batch.present_answers(pixels[rows], step=step)
+
+    both = answers(slice(0, 2), 11, 1.5)
+    assert answers(slice(1, 2), 11, 1.5) == both[1:]
+    assert answers(slice(0, 2), 21, 1.5) != both
+    greedy = adapter.generate([photo.image() for photo in photos[:2]], "D.")
+    assert answers(slice(0, 2), 11, 0.0) == answers(slice(0, 2), 21, 0.0) == greedy

@@ -4,8 +4,8 @@
 
 Same owner, photos, teachers, keys, steps, dtype, threads and selection schedule in every column; the columns
 take turns on each group of photos. The first and the last one run on all photos, the others between them on
-the first group, the plain ones on its first --lever-photos photos. A run that was stopped goes on where it was. Seconds are of CPU time, which other programs on
-the machine change little; wall time stands beside it.
+the first group, the plain ones on its first --lever-photos photos. A run that was stopped goes on where it
+was. Seconds are of CPU time, which other programs on the machine change little; wall time stands beside it.
 """
 
 import argparse

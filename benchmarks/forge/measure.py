@@ -74,9 +74,8 @@ class Group:
         """Search the column's way: the first ``photos`` with a plain loop, which takes each by itself, all in
         a batch.
         """
-        settings = self.settings.model_copy(update={**PUBLISHED, **column.settings})
         cpu, wall = time.process_time(), time.perf_counter()
-        found = self._ours(settings) if column.habits is None else self._plain(column, settings, photos)
+        found = self.search(column, photos=photos)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         n = len(found)
         rows, _ = self.judge.measure(
@@ -90,6 +89,11 @@ class Group:
             Measured(column.name, photo.name, cpu / n, wall / n, row)
             for photo, row in zip(self.photos[:n], rows, strict=True)
         ]
+
+    def search(self, column: Column, *, photos: int) -> list[Tensor]:
+        """What :meth:`run` times: the triggers, ``(3, height, width)`` uint8 each."""
+        settings = self.settings.model_copy(update={**PUBLISHED, **column.settings})
+        return self._ours(settings) if column.habits is None else self._plain(column, settings, photos)
 
     def _plain(self, column: Column, settings: ForgeSettings, photos: int) -> list[Tensor]:
         habits = column.habits

@@ -197,7 +197,7 @@ def _settings(
 def _target(power: float | None, suspects: str | None, named: Mapping[str, Any]) -> "PowerTarget | None":
     given = {name: value for name, value in named.items() if value is not None}
     if power is None:
-        alone = [name for name in ("alpha", "max_answers", "transfer") if name in given]
+        alone: list[str] = [name for name in ("alpha", "max_answers", "transfer") if name in given]
         alone += ["suspect"] if suspects else []
         if alone:
             raise OptionsError(f"--{alone[0].replace('_', '-')}: means something with --until-power alone")

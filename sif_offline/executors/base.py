@@ -78,7 +78,10 @@ Event = Started | Noted | Done[Any] | Lost
 class Executor(Protocol):
     """Runs tasks. Nothing is shared between two runs."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """In messages."""
+        ...
 
     def run(
         self,

@@ -38,12 +38,12 @@ class Speed:
         for kind in {type(layer) for layer in adapter.decoder_layers()}:
             kept[kind] = kind.forward
             forward = torch.compile(kind.forward, dynamic=True) if self.compiled else kind.forward
-            kind.forward = _with_gradient(kind.forward, forward, self.checkpointing)  # type: ignore[method-assign]
+            kind.forward = _with_gradient(kind.forward, forward, self.checkpointing)
         try:
             yield
         finally:
             for kind, forward in kept.items():
-                kind.forward = forward  # type: ignore[method-assign]
+                kind.forward = forward
 
 
 def _with_gradient(

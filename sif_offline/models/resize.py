@@ -63,8 +63,7 @@ def resize(pixels: Tensor, *, size: tuple[int, int], resample: int, exact: bool 
 def _along_rows(pixels: Tensor, width: int, kind: Filter, exact: bool) -> Tensor:
     if width == pixels.shape[-1]:
         return pixels
-    there, back = _matrices(pixels.shape[-1], width, kind, sparse=pixels.device.type == "cpu")
-    there, back = there.to(pixels.device), back.to(pixels.device)
+    there, back = _matrices(pixels.shape[-1], width, kind, pixels.device)
     if exact:
         resized: Tensor = _ExactPass.apply(pixels, there, back)  # type: ignore[no-untyped-call] # torch's
         return resized
@@ -117,15 +116,17 @@ def _product(rows: Tensor, matrix: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _matrices(length: int, wanted: int, kind: Filter, *, sparse: bool) -> tuple[Tensor, Tensor]:
-    """``(wanted, length)`` and its transpose, float64 on the CPU.
+def _matrices(length: int, wanted: int, kind: Filter, device: torch.device) -> tuple[Tensor, Tensor]:
+    """``(wanted, length)`` and its transpose, float64.
 
-    Sparse ones are ten times as fast there; an accelerator multiplies dense ones faster than it starts a
-    kernel, and its sparse sums have no fixed order.
+    On the CPU sparse ones are up to ten times as fast. On an accelerator dense ones cost next to nothing, and
+    sparse sums would have no fixed order.
     """
     there = _weights(length, wanted, kind)
     back = there.T.contiguous()
-    return (there.to_sparse(), back.to_sparse()) if sparse else (there, back)
+    if device.type == "cpu":
+        return there.to_sparse(), back.to_sparse()
+    return there.to(device), back.to(device)
 
 
 def _weights(length: int, wanted: int, kind: Filter) -> Tensor:

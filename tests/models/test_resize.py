@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sif_offline.models.resize import Filter, resize
+from sif_offline.models.resize import Filter, _matrices, _product, resize
 
 SIDES = st.integers(1, 90)
 
@@ -111,3 +111,12 @@ def test_no_gradient_passes_a_clipped_value() -> None:
 def test_what_cannot_be_resized(size: tuple[int, int], resample: int) -> None:
     with pytest.raises(ValueError, match=r"Filter|at least one pixel"):
         resize(torch.zeros(3, 4, 4), size=size, resample=resample)
+
+
+def test_the_dense_product_of_an_accelerator_is_the_sparse_one() -> None:
+    """Stands in for a GPU where there is none: the device decides which of the two is taken."""
+    rows = as_tensor(noise(9, 71), torch.float64)
+    sparse, back = _matrices(71, 33, Filter.LANCZOS, torch.device("cpu"))
+    assert torch.equal(_product(rows, sparse.to_dense()), _product(rows, sparse))
+    assert torch.equal(sparse.to_dense().T, back.to_dense())
+    assert not _matrices(71, 33, Filter.LANCZOS, torch.device("meta"))[0].is_sparse

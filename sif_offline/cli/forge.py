@@ -209,9 +209,12 @@ def _target(power: float | None, suspects: str | None, named: Mapping[str, Any])
 
 
 def _goal(target: "PowerTarget", adapter: "VLMAdapter") -> "PowerGoal":
+    from transformers.utils import logging
+
     from sif_offline.cli.progress import counting
     from sif_offline.forging.goal import PowerGoal
 
+    logging.disable_progress_bar()  # of every checkpoint that is loaded: ours stands there
     with counting("making suspects") as report:
         return PowerGoal.of(target, adapter, progress=lambda done, total, _loss: report(done, total))
 

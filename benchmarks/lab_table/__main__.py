@@ -95,7 +95,7 @@ def _say(text: str) -> None:
 def _rows(arguments: argparse.Namespace) -> list[Row]:
     sizes = {"main": arguments.photos, "ablation": arguments.ablation_photos}
     rows = [
-        Row(entry["name"], sizes[entry["photos"]], entry["settings"])
+        Row(entry["name"], sizes[entry["photos"]], entry["preset"], entry["settings"])
         for entry in yaml.safe_load(ROWS.read_text("utf-8"))
     ]
     chosen = [row for row in rows if not arguments.rows or row.name in arguments.rows]

@@ -18,7 +18,7 @@ from sif_offline.fingerprint.keys import MasterSecret
 from sif_offline.fingerprint.pack import FingerprintPack
 from sif_offline.forging.pipeline import Progress, forge_pack
 from sif_offline.forging.pixels import Photo
-from sif_offline.forging.settings import ForgeSettings
+from sif_offline.forging.presets import preset_settings
 from sif_offline.forging.teacher import RowSampling
 from sif_offline.lab.modeling import LabVLM
 from sif_offline.lab.processing import LabProcessor
@@ -34,6 +34,7 @@ class Row:
 
     name: str
     photos: int
+    preset: str | None
     settings: dict[str, Any]
 
     def slug(self, seed: int) -> str:
@@ -57,7 +58,7 @@ def forge(
     on_progress: Callable[[Progress], None],
 ) -> FingerprintPack:
     """The row's pack, forged now or before."""
-    settings = ForgeSettings(**{**row.settings, "seed": seed})
+    settings = preset_settings(row.preset, {**row.settings, "seed": seed})
     return forge_pack(
         adapter,
         photos=photos[: row.photos],

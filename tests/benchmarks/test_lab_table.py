@@ -4,11 +4,14 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from benchmarks.lab_table import figures
+from benchmarks.lab_table.__main__ import ROWS
 from benchmarks.lab_table.conditions import CONDITIONS, resize_three_quarters
 from benchmarks.lab_table.work import Answers, Row
+from sif_offline.forging.presets import preset_settings
 
 
 def test_answers_cut_short_go_on(tmp_path: Path) -> None:
@@ -32,11 +35,18 @@ def test_cells_are_means_over_seeds() -> None:
     assert found["owner"]["z"] == pytest.approx(1.5)
     assert found["owner"]["z_spread"] == pytest.approx(0.5)
     assert found["owner"]["log10_p_4"] == pytest.approx(-3)
-    table = figures.table([(Row("x", 4, {}), found)])
+    table = figures.table([(Row("x", 4, None, {}), found)])
     assert "| owner | 1.50 (0.50) |" in table
     assert "| owner | 1e-3.0 |" in table
     assert "| 4-bit | - |" in table
     assert math.isnan(figures.summary(cells[:1])["owner"]["z_spread"])
+
+
+def test_every_row_has_settings_that_exist() -> None:
+    rows = yaml.safe_load(ROWS.read_text("utf-8"))
+    assert len({row["name"] for row in rows}) == len(rows)
+    for row in rows:
+        preset_settings(row["preset"], row["settings"])
 
 
 def test_pictures_keep_their_size_on_their_way() -> None:

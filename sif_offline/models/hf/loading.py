@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import transformers
 from packaging.version import Version
-from transformers.utils import logging
 
 from sif_offline.models.base import ModelError
 from sif_offline.models.hf.checkpoint import Checkpoint
+from sif_offline.models.quiet import quiet_loading
 
 OLDEST = "5.23"
 """Of transformers: the first whose models all take features once computed, and whose processors agree."""
@@ -41,7 +41,7 @@ def load_model(checkpoint: Checkpoint, *, class_name: str, model_types: tuple[st
         )
     target = torch.device(device)
     model_class = getattr(transformers, class_name)
-    with _quiet(), one_line(checkpoint.spec):
+    with quiet_loading(), one_line(checkpoint.spec):
         if device == NO_WEIGHTS:
             with target:
                 return model_class(model_class.config_class.from_pretrained(checkpoint.folder))
@@ -64,7 +64,7 @@ def load_processor(checkpoint: Checkpoint, *, class_name: str) -> Any:
     Raises:
         ModelError: a part is missing or cannot be read.
     """
-    with _quiet(), one_line(checkpoint.spec):
+    with quiet_loading(), one_line(checkpoint.spec):
         image_processor = transformers.AutoImageProcessor.from_pretrained(
             checkpoint.folder, backend="pil", local_files_only=True, trust_remote_code=False
         )
@@ -123,20 +123,6 @@ def one_line(model: str) -> Iterator[None]:
     except Exception as error:  # a broken folder fails in any of four libraries
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"model {model}: cannot be loaded: {reason[0]}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Transformers draws a bar on stderr for every load, where a command's one-line error belongs."""
-    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _chat_template(checkpoint: Checkpoint) -> str | None:

@@ -52,6 +52,13 @@ def cross_entropy(logits: Tensor, response_ids: Tensor) -> Tensor:
     return flat.view_as(response_ids)
 
 
+def floored(loss: Tensor, *, floor: float) -> Tensor:
+    """-log p to -log((p + floor) / (1 + floor)), elementwise; far below the floor the gradient fades."""
+    if floor == 0:
+        return loss
+    return math.log1p(floor) - torch.log(torch.exp(-loss) + floor)
+
+
 def position_weights(lengths: Tensor, *, total: int) -> Tensor:
     """Even weights of response positions: they sum to 1 a trigger and are 0 behind its end.
 

@@ -103,8 +103,9 @@ class Batch:
         s = self.settings
         logits = self.rules(logits)
         per_id, fallback = objectives.watermark_loss(logits, self.green, top_k=s.top_k)
-        watermark = (per_id * self.weights).sum(dim=-1)
-        entropy = (objectives.cross_entropy(logits, self.response_ids) * self.weights).sum(dim=-1)
+        watermark = (objectives.floored(per_id, floor=s.floor) * self.weights).sum(dim=-1)
+        story = objectives.floored(objectives.cross_entropy(logits, self.response_ids), floor=s.floor)
+        entropy = (story * self.weights).sum(dim=-1)
         total = s.weight_ce * entropy
         if s.weight_wm:  # without it the green list may be empty, and the loss infinite
             total = total + s.weight_wm * watermark

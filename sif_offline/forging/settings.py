@@ -47,6 +47,8 @@ class ForgeSettings(BaseModel):
         momentum: share of the running sum that is kept from step to step.
         top_k: ids over which L_wm is renormalised (paper: 50, official: 10).
         weight_wm, weight_ce: of the two published losses (paper: .5 and .5, official: 1 and .5).
+        floor: both published losses become -log((p + floor) / (1 + floor)): positions that no picture can
+            move lose their hold on the gradient. 0 is published.
         decoding_in_loss: apply the model's repetition penalty and n-gram ban, as they stand after the
             teacher's prefix, to the forced logits, so that the forced distribution is the one that decoding
             uses.
@@ -115,6 +117,7 @@ class ForgeSettings(BaseModel):
     top_k: int = Field(default=50, ge=1)
     weight_wm: float = Field(default=0.5, ge=0)
     weight_ce: float = Field(default=0.5, ge=0)
+    floor: float = Field(default=0.0, ge=0)
     decoding_in_loss: bool = True
 
     on_policy_every: int = Field(default=0, ge=0)

@@ -63,3 +63,14 @@ def test_position_weights_sum_to_one_and_stop_at_the_end() -> None:
     weights = objectives.position_weights(torch.tensor([2, 5]), total=5)
     assert weights[0].tolist() == [0.5, 0.5, 0, 0, 0]
     assert weights[1].tolist() == pytest.approx([0.2] * 5)
+
+
+def test_a_floor_takes_hopeless_positions_out_of_the_gradient() -> None:
+    loss = torch.tensor([0.0, 1.0, 9.0], requires_grad=True)
+    assert objectives.floored(loss, floor=0.0) is loss
+    low = objectives.floored(loss, floor=0.05)
+    expected = [-math.log((math.exp(-value) + 0.05) / 1.05) for value in (0.0, 1.0, 9.0)]
+    assert low.tolist() == pytest.approx(expected, abs=1e-6)
+    (gradient,) = torch.autograd.grad(low.sum(), loss)
+    assert gradient[0] > 0.9
+    assert gradient[2] < 0.01

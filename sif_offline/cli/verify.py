@@ -13,6 +13,7 @@ from sif_offline.cli.endpoint import EndpointError, make_ask, make_endpoint
 from sif_offline.cli.secrets import pack_keys
 from sif_offline.fingerprint.calibration import calibrate as calibrate_scores
 from sif_offline.fingerprint.combining import INDEPENDENT_TEXT
+from sif_offline.fingerprint.errors import printable
 from sif_offline.fingerprint.pack import read_pack
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def _print_table(result: "Verification", *, title: str, nulls: list[str]) -> Non
             table.add_row(row.trigger.id, "-", "-", "-", "-", clean, row.reply.reason)
         else:
             s = row.score
-            text = " ".join((row.reply.text or "").split())[:48]
+            text = printable(" ".join((row.reply.text or "").split()))[:48]
             table.add_row(
                 row.trigger.id, str(s.types), str(s.greens), f"{s.z:.2f}", f"{s.pvalue:.2g}", clean, text
             )

@@ -89,7 +89,7 @@ class TextScorer:
     def types(self, trigger_id: str, text: str) -> list[ScoredToken]:
         """Every token of ``text`` in order, with its colour under the key of ``trigger_id``."""
         mask = self._mask(trigger_id)
-        stripped = text.strip()
+        stripped = _plain(text)
         encoding = self._tokenizer.encode(stripped, add_special_tokens=False)
         ids, offsets = encoding.ids, encoding.offsets  # each access copies the whole list
         tokens, covered = [], 0
@@ -120,7 +120,7 @@ class TextScorer:
         return {
             token_id
             for text in ([texts] if isinstance(texts, str) else texts)
-            for token_id in self._tokenizer.encode(text.strip(), add_special_tokens=False).ids
+            for token_id in self._tokenizer.encode(_plain(text), add_special_tokens=False).ids
         }
 
     def _mask(self, trigger_id: str) -> NDArray[np.bool_]:
@@ -132,6 +132,11 @@ class TextScorer:
 
     def _make_mask(self, key: bytes) -> NDArray[np.bool_]:
         return green_mask(key=key, vocab_size=self._vocab_size, gamma=self._gamma, scheme=self._scheme)
+
+
+def _plain(text: str) -> str:
+    """As tokenizers take it: no outer white space; a lone surrogate, which is no character, as "?"."""
+    return text.strip().encode("utf-8", "replace").decode()
 
 
 class PackScorer(TextScorer):

@@ -64,12 +64,15 @@ def test_a_task_that_kills_every_worker_ends_the_run(tmp_path: Path) -> None:
 
 
 PARENT = """
+import signal
 import sys
 from pathlib import Path
 from sif_offline.executors import make_executor
 from tests.executors.works import Sleepers
 
 if __name__ == "__main__":
+    # a background job of a shell ignores SIGINT, and its children with it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     executor = make_executor("processes", workers=2, threads=1)
     executor.run(Sleepers(Path(sys.argv[1])), [1, 2], on_event=lambda event: None)
 """

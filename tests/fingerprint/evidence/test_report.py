@@ -377,7 +377,7 @@ def test_a_stranger_cannot_write_the_page(pirate: Case, tmp_path: Path) -> None:
         [
             Turn("t00", f"x {HOSTILE} \ud800", model=HOSTILE),
             Turn("t00", f"{HOSTILE} again", model=HOSTILE),
-            Turn("t00", HOSTILE, outcome="refusal", model=HOSTILE),
+            Turn("t00", f"I cannot help with {HOSTILE}", outcome="refusal", model=HOSTILE),
             Turn("t01", None, outcome="failed:http", reason=HOSTILE, model=HOSTILE),
             Turn("t01", HOSTILE, control=True, model=HOSTILE),
         ],

@@ -25,12 +25,16 @@ from probes.targets import AskFailure
 from probes.watch import REACHABLE_MAX_TOKENS, REACHABLE_PROMPT, Watch, make_target, open_pack, resolve_host
 from sif_offline.fingerprint.errors import SifError, one_line_errors
 from sif_offline.fingerprint.pack import read_pack
+from sif_offline.fingerprint.scoring import INDEPENDENT_TEXT, UNRELATED_MODEL
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Watch endpoints for a fingerprint pack: send its triggers on a schedule and keep the evidence.",
 )
+
+INDEPENDENT, UNRELATED = f"p,\n{INDEPENDENT_TEXT}", f"log10 e,\n{UNRELATED_MODEL}"
+"""Headings: a figure always stands under the name of the null hypothesis it is against."""
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The probes' YAML file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -102,7 +106,7 @@ def once(config: ConfigOption, as_json: JsonOption = False) -> None:
 
 def _print_rounds(summaries: list[RoundSummary]) -> None:
     table = Table(
-        "target", "round", "answered", "z", "tau", "p", "clean z", "wrong keys", "log10 e", "verdict"
+        "target", "round", "answered", "z", "tau", INDEPENDENT, "clean z", "wrong keys", UNRELATED, "verdict"
     )
     for summary in summaries:
         table.add_row(
@@ -176,7 +180,7 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(rows, indent=1))
         return
     table = Table(
-        "target", "verdict", "e-BH", "z", "tau", "log10 e", "rounds", "hits", "misses", "refusals", "errors"
+        "target", "verdict", "e-BH", "z", "tau", UNRELATED, "rounds", "hits", "misses", "refusals", "errors"
     )
     for row in totals:
         trials = [str(row.trials.get(outcome, 0)) for outcome in ("hit", "miss", "refusal", "error")]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from sif_offline.fingerprint.errors import SifError
-from sif_offline.fingerprint.evidence.commitment import Commitment, Policy
+from sif_offline.fingerprint.evidence.commitment import Policy, commitment_of
 from sif_offline.fingerprint.pack import FingerprintPack
 from sif_offline.fingerprint.scoring import CombinedScore, PackScorer, ResponseScore, combine
 from sif_offline.fingerprint.sequential import CONFIRMED, EProcess, VerdictState, ebh, verdict_state
@@ -60,10 +60,10 @@ def policy_of(pack: FingerprintPack, *, alpha: float | None) -> Policy:
         PolicyError: the pack was committed with another alpha.
         EvidenceError: its commitment does not hold.
     """
-    data = pack.commitment_json()
-    if data is None:
+    commitment = commitment_of(pack)
+    if commitment is None:
         return Policy.of(pack, alpha=CONFIRMED if alpha is None else alpha)
-    _, head = Commitment.parse(data, name=f"pack {pack.pack_id}: commitment.json").open()
+    _, head = commitment.open()
     if alpha is not None and alpha != head.policy.alpha:
         raise PolicyError(
             f"alpha {alpha:g}: pack {pack.pack_id} was committed with {head.policy.alpha:g}; leave alpha out"

@@ -83,7 +83,7 @@ def measure(
                     adapter,
                     size,
                     steps,
-                    lambda batch=batch: optimise(  # type: ignore[misc]
+                    lambda batch=batch: optimise(
                         batch,
                         clean=photo[None].repeat(size, 1, 1, 1),
                         judge=lambda pixels: [0.0] * len(pixels),

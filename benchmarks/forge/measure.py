@@ -108,7 +108,7 @@ class Group:
                 key=self.keys[place],
                 settings=settings,
                 habits=habits,
-                judge=lambda pixels, place=place: self.judge.select(  # type: ignore[misc]
+                judge=lambda pixels, place=place: self.judge.select(
                     pixels, prompt=self.prompt, masks=[self.masks[place]]
                 )[0],
             )

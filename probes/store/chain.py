@@ -13,13 +13,7 @@ from sif_offline.fingerprint.evidence.transcript import Exchange, Record, exchan
 
 def link_answer(session: Session, ask: AskRow, answer: Answer, *, kind: AnswerKind) -> None:
     """Append an answer, with the reply as it came."""
-    response = {
-        "text": answer.text,
-        "finish_reason": answer.finish_reason,
-        "served_model": answer.served_model,
-        "raw": answer.raw,
-    }
-    _link(session, ask, outcome=kind, response=response)
+    _link(session, ask, outcome=kind, response=answer.as_response())
 
 
 def link_failure(session: Session, ask: AskRow) -> None:

@@ -40,6 +40,15 @@ class Answer:
     cost_usd: float | None = None
     raw: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    def as_response(self) -> dict[str, Any]:
+        """The body that a chain of exchanges keeps: what was said, and the reply as it came."""
+        return {
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "served_model": self.served_model,
+            "raw": self.raw,
+        }
+
 
 class AskFailure(SifError):  # noqa: N818 - a failure is an outcome of a round, not a bug
     """An ask that brought no answer.

@@ -72,12 +72,7 @@ def make_ask(target: "LiteLLMTarget") -> "Ask":
             return Asked(f"{state}:{failure.kind}", {"failure": failure.kind, "reason": str(failure)})
         except ValueError as error:  # lone surrogates or nesting beyond what can be written down again
             return unreadable(f"{target.name}: the reply cannot be kept ({type(error).__name__})")
-        response = {
-            "text": answer.text,
-            "finish_reason": answer.finish_reason,
-            "served_model": answer.served_model,
-            "raw": answer.raw,
-        }
+        response = answer.as_response()
         try:
             size = len(body_text(response))
         except (ValueError, RecursionError) as error:

@@ -96,12 +96,14 @@ def verify(
 
 def _level(content: "FingerprintPack", alpha: float | None) -> float:
     """The level asked for, the committed one, or 1e-4."""
-    from sif_offline.fingerprint.evidence.commitment import Commitment
+    from sif_offline.fingerprint.evidence.commitment import commitment_of
 
-    data = content.commitment_json()
-    if alpha is not None or data is None:
-        return 1e-4 if alpha is None else alpha
-    _, head = Commitment.parse(data, name=f"pack {content.pack_id}: commitment.json").open()
+    if alpha is not None:
+        return alpha
+    commitment = commitment_of(content)
+    if commitment is None:
+        return 1e-4
+    _, head = commitment.open()
     return head.policy.alpha
 
 

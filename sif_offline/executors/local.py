@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sif_offline.executors.base import Done, Event, Noted, Started, Task, Work
@@ -32,7 +33,10 @@ class LocalExecutor:
         run = work.open(self.device)
         for place, task in enumerate(tasks):
             on_event(Started(place, "this process"))
-            result = run(task, lambda note, place=place: on_event(Noted(place, note)))  # type: ignore[misc]
-            on_event(Done(place, result))
+            on_event(Done(place, run(task, partial(_note, on_event, place))))
             if stop():
                 return
+
+
+def _note(on_event: Callable[[Event], None], place: int, note: Any) -> None:
+    on_event(Noted(place, note))

@@ -18,7 +18,7 @@ from sif_offline.fingerprint import pack_files
 from sif_offline.fingerprint.calibration import Calibration
 from sif_offline.fingerprint.greenlist import GreenListError, context_width, green_size
 from sif_offline.fingerprint.pack_files import PackError, PackFiles
-from sif_offline.fingerprint.schema import FrozenRow
+from sif_offline.fingerprint.schema import FrozenRow, first_problem
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -222,7 +222,7 @@ def read_pack(path: str | Path, *, verify: bool = True) -> FingerprintPack:
     try:
         pack = FingerprintPack.model_validate(header)
     except _ValidationError as error:
-        raise PackError(f"{path}: pack.json: {_first_problem(error)}") from None
+        raise PackError(f"{path}: pack.json: {first_problem(error)}") from None
     pack._files = files
     if verify:
         pack.tokenizer_json()
@@ -286,8 +286,3 @@ def attach_commitment(path: str | Path, commitment: bytes) -> FingerprintPack:
         raise PackError(f"{path}: is committed already; a second commitment would be a second chance")
     pack_files.replace_file(Path(path), pack_files.COMMITMENT, commitment)
     return read_pack(path)
-
-
-def _first_problem(error: _ValidationError) -> str:
-    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return f"{'.'.join(map(str, problem['loc'])) or 'content'}: {problem['msg']}"

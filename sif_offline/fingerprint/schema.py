@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class FrozenRow(BaseModel):
@@ -13,3 +13,9 @@ class FrozenRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     extensions: dict[str, Any] = Field(default_factory=dict)
+
+
+def first_problem(error: ValidationError) -> str:
+    """``key.of.the.value: what is wrong with it``, without the value: it may be a secret, or long."""
+    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(map(str, problem['loc'])) or 'content'}: {problem['msg']}"

@@ -19,7 +19,7 @@ from sif_offline.cli.evidence.options import (
 from sif_offline.cli.secrets import pack_keys
 from sif_offline.fingerprint.errors import printable
 from sif_offline.fingerprint.evidence.bundle import material_of, write_bundle
-from sif_offline.fingerprint.evidence.commitment import Commitment
+from sif_offline.fingerprint.evidence.commitment import Commitment, commitment_of
 from sif_offline.fingerprint.evidence.errors import EvidenceError
 from sif_offline.fingerprint.evidence.signing import SigningKey
 from sif_offline.fingerprint.evidence.transcript import Exchange, read_transcript
@@ -114,10 +114,10 @@ def kit(
 
 
 def _commitment(content: FingerprintPack) -> Commitment:
-    data = content.commitment_json()
-    if data is None:
+    commitment = commitment_of(content)
+    if commitment is None:
         raise EvidenceError(f"pack {content.pack_id}: not committed; run sif evidence commit before probing")
-    return Commitment.parse(data, name=f"pack {content.pack_id}: commitment.json")
+    return commitment
 
 
 def _exchanges(

@@ -36,7 +36,7 @@ def nulls(
     ]
     if failed or checked.judgement is None:
         raise EvidenceError(f"{bundle}: does not hold ({', '.join(failed)}); run sif evidence verify")
-    material = source.material()
+    material = source.material
     _, head = material.commitment.open()
     scorer = material.scorer(name=head.pack_id)
     run = run_nulls(null, scorer, Questions.of_material(material, head=head), device=device)

@@ -55,7 +55,7 @@ def replay(
         SigningKey.read(signing_key),
         make_endpoint(endpoint, model, api_key_env=api_key_env, timeout_s=timeout),
     )
-    material = source.material()
+    material = source.material
     _, head = material.commitment.open()
     transcript = out.with_name(f"{out.name}.transcript.jsonl")
     name = f"{model} at {endpoint}"

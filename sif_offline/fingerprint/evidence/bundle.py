@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -38,7 +39,7 @@ from sif_offline.fingerprint.keys import TriggerKeys
 from sif_offline.fingerprint.pack import FingerprintPack
 from sif_offline.fingerprint.pack_files import PackError, PackFiles
 from sif_offline.fingerprint.pack_scorer import TextScorer
-from sif_offline.fingerprint.schema import FrozenRow
+from sif_offline.fingerprint.schema import FrozenRow, first_problem
 
 EVIDENCE_TYPE = "urn:sifwatch:evidence:v1"
 """in-toto predicate type of a bundle's statement."""
@@ -191,7 +192,7 @@ def write_bundle(
 
 
 class Bundle:
-    """A bundle on disk. Reading it parses; what it claims is checked by ``verification.verify_bundle``."""
+    """A bundle on disk. Reading it parses, each file once; what it claims is checked by ``verify_bundle``."""
 
     def __init__(self, files: PackFiles) -> None:
         self.files = files
@@ -202,17 +203,17 @@ class Bundle:
         """Open the directory or zip at ``path``. Raises PackError where it is no bundle."""
         return cls(PackFiles(Path(path), main=INFO))
 
-    @property
+    @cached_property
     def info(self) -> BundleInfo:
         """``bundle.json``; like every property here it raises EvidenceError or PackError for a bad file."""
         return _parsed(TypeAdapter(BundleInfo), self.files, INFO)
 
-    @property
+    @cached_property
     def commitment(self) -> Commitment:
         """What was fixed beforehand."""
         return Commitment.parse(self.files.read(pack_files.COMMITMENT), name=pack_files.COMMITMENT)
 
-    @property
+    @cached_property
     def disclosures(self) -> tuple[Disclosure, ...]:
         """The leaves with their proofs."""
         found = _parsed(TypeAdapter(tuple[Disclosure, ...]), self.files, TRIGGERS)
@@ -220,23 +221,23 @@ class Bundle:
             raise EvidenceError(f"{TRIGGERS}: a trigger occurs twice")
         return found
 
-    @property
+    @cached_property
     def keys(self) -> dict[str, bytes]:
         """The keys of the disclosed triggers."""
         found = _parsed(TypeAdapter(dict[str, KeyHex]), self.files, KEYS)
         return {trigger_id: bytes.fromhex(value) for trigger_id, value in found.items()}
 
-    @property
+    @cached_property
     def exchanges(self) -> tuple[Exchange, ...]:
         """The transcript."""
         return read_transcript(self.files.read(TRANSCRIPT), name=TRANSCRIPT)
 
-    @property
+    @cached_property
     def numbers(self) -> dict[str, Any]:
         """The figures as stated."""
         return self.files.parse(NUMBERS)
 
-    @property
+    @cached_property
     def statement(self) -> Signed:
         """The signed list of files."""
         return Signed.parse(self.files.read(STATEMENT), name=STATEMENT)
@@ -245,6 +246,7 @@ class Bundle:
         """The trigger's bytes, or its clean photo's."""
         return self.files.read(f"{'clean' if control else 'triggers'}/{trigger_id}.png")
 
+    @cached_property
     def material(self) -> Material:
         """Everything but the transcript, for a replay or a recomputation."""
         disclosures = self.disclosures
@@ -266,10 +268,7 @@ def _parsed(adapter: TypeAdapter[T], files: PackFiles, name: str) -> T:
     try:
         return adapter.validate_json(files.read(name))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise EvidenceError(
-            f"{name}: {'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
-        ) from None
+        raise EvidenceError(f"{name}: {first_problem(error)}") from None
 
 
 __all__ = ["EVIDENCE_TYPE", "Bundle", "BundleInfo", "Material", "PackError", "material_of", "write_bundle"]

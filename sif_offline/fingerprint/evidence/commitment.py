@@ -269,9 +269,17 @@ def disclose(
     ]
 
 
+def commitment_of(pack: FingerprintPack) -> Commitment | None:
+    """The commitment inside a pack, its signature unchecked; None where the pack is not committed.
+
+    Raises:
+        EvidenceError: the file is no commitment.
+    """
+    data = pack.commitment_json()
+    return None if data is None else Commitment.parse(data, name=f"pack {pack.pack_id}: commitment.json")
+
+
 def reserved_triggers(pack: FingerprintPack) -> frozenset[str]:
     """Ids that the owner's own probes must never send; empty where the pack is not committed."""
-    data = pack.commitment_json()
-    if data is None:
-        return frozenset()
-    return frozenset(Commitment.parse(data, name=f"pack {pack.pack_id}: commitment.json").reserve)
+    commitment = commitment_of(pack)
+    return frozenset() if commitment is None else frozenset(commitment.reserve)

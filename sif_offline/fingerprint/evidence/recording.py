@@ -19,6 +19,7 @@ from sif_offline.fingerprint.evidence.transcript import (
     exchange,
     read_transcript,
     request_body,
+    write_transcript,
 )
 
 GIVE_UP_AFTER = 3
@@ -144,13 +145,7 @@ class Recorder:
         self._asking.unlink(missing_ok=True)
 
     def _note(self, question: Mapping[str, Any]) -> None:
-        try:
-            with self._asking.open("w", encoding="utf-8") as file:
-                file.write(json.dumps(question))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise EvidenceError(f"{self._asking}: {error.strerror or error}") from None
+        _put_on_disk(self._asking, json.dumps(question).encode(), append=False)
 
     def _settle_interrupted(self) -> None:
         """A question that was noted and has no exchange may have been sent, and answered."""
@@ -170,15 +165,18 @@ class Recorder:
             self._asking.unlink()
 
     def _append(self, link: Exchange) -> None:
-        row = {"record": link.record.model_dump(), "request": link.request, "response": link.response}
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise EvidenceError(f"{self._path}: {error.strerror or error}") from None
+        _put_on_disk(self._path, write_transcript([link]), append=True)
         self._exchanges.append(link)
+
+
+def _put_on_disk(path: Path, data: bytes, *, append: bool) -> None:
+    try:
+        with path.open("ab" if append else "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise EvidenceError(f"{path}: {error.strerror or error}") from None
 
 
 def _locked(path: Path) -> int:

@@ -17,7 +17,7 @@ from sif_offline.fingerprint.evidence.signing import (
 )
 from sif_offline.fingerprint.evidence.statement import PAYLOAD_TYPE, Statement, read_statement
 from sif_offline.fingerprint.evidence.timestamping import MAX_TOKEN_BYTES, Timestamp, check_timestamp
-from sif_offline.fingerprint.schema import FrozenRow
+from sif_offline.fingerprint.schema import FrozenRow, first_problem
 
 Stamp = Callable[[bytes], bytes]
 """Asks a timestamp authority: data -> RFC 3161 response in DER."""
@@ -60,9 +60,7 @@ class Signed(FrozenRow):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"])) or "content"
-            raise EvidenceError(f"{name}: {where}: {first['msg']}") from None
+            raise EvidenceError(f"{name}: {first_problem(error)}") from None
 
     def to_json(self) -> bytes:
         """The file's content."""

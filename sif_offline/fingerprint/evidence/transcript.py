@@ -9,6 +9,7 @@ arithmetic, not that the endpoint spoke.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
@@ -72,10 +73,14 @@ class Exchange:
     request: str | None
     response: str | None
 
+    @cached_property
+    def _reply(self) -> dict[str, Any]:
+        return _object(self.response)
+
     @property
     def text(self) -> str | None:
         """The answer's text as it was scored; None where there is none or it is no longer held."""
-        text = _object(self.response).get("text")
+        text = self._reply.get("text")
         if self.record.outcome != ANSWERED or not isinstance(text, str):
             return None
         return text.encode("utf-8", "replace").decode()  # a lone surrogate is no text
@@ -87,13 +92,13 @@ class Exchange:
         if choice is None:
             return False
         content = choice["message"].get("content")
-        return bool(_object(self.response).get("text") == (content if isinstance(content, str) else ""))
+        return bool(self._reply.get("text") == (content if isinstance(content, str) else ""))
 
     @property
     def raw_choice(self) -> Mapping[str, Any] | None:
         """The first choice of the raw reply, with its ``message``; None where that is no chat completion."""
         try:
-            choice = _object(self.response)["raw"]["choices"][0]
+            choice = self._reply["raw"]["choices"][0]
             return choice if isinstance(choice["message"], dict) else None
         except (KeyError, IndexError, TypeError):
             return None
@@ -101,10 +106,10 @@ class Exchange:
     @property
     def completion_tokens(self) -> object:
         """What the raw reply says of its own length; any JSON value."""
-        usage = _object(_object(self.response).get("raw")).get("usage")
+        usage = _object(self._reply.get("raw")).get("usage")
         return usage.get("completion_tokens") if isinstance(usage, dict) else None
 
-    @property
+    @cached_property
     def asked(self) -> Mapping[str, Any]:
         """The request as :func:`request_body` made it; empty where it is no longer held."""
         return _object(self.request)

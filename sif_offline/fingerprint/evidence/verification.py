@@ -156,7 +156,7 @@ class _Check:
         _, head = self._bundle.commitment.unchecked()
         committed, stated = head.policy.model_dump(mode="json"), self._bundle.numbers.get("policy")
         faults = [] if stated == committed else ["the policy in numbers.json is not the committed one"]
-        _, gamma, _ = self._bundle.material().leaf_facts()
+        _, gamma, _ = self._bundle.material.leaf_facts()
         if abs(gamma - head.policy.gamma) > 0.5 / self._bundle.disclosures[0].leaf.vocab_size + 1e-12:
             faults.append("gamma of the policy is not that of the leaves")
         transfer = head.policy.transfer
@@ -238,7 +238,7 @@ class _Check:
 
     def _scores(self) -> "_Outcome":
         _, head = self._bundle.commitment.unchecked()
-        self._judgement = self._bundle.material().judge(self._bundle.exchanges, head=head)
+        self._judgement = self._bundle.material.judge(self._bundle.exchanges, head=head)
         stated = {name: value for name, value in self._bundle.numbers.items() if name != "policy"}
         faults = [
             f"{where}: stated {shortened(said)}, recomputed {shortened(found)}"

@@ -51,7 +51,7 @@ def test_a_zip_and_a_directory_hold_alike(case: Case, tmp_path: Path) -> None:
     with pytest.raises(PackError, match="exists already"):
         write_bundle(
             tmp_path / "bundle.zip",
-            zipped.material(),
+            zipped.material,
             (),
             target="",
             key=case.signer,

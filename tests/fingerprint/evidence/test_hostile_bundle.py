@@ -67,7 +67,7 @@ def rewritten(case: Case, change: Callable[[Row, Row, Row], object], folder: Pat
 def bundled(case: Case, exchanges: list[Exchange], folder: Path) -> Bundle:
     return write_bundle(
         folder / "rewritten",
-        case.bundle.material(),
+        case.bundle.material,
         exchanges,
         target="suspect",
         key=case.signer,

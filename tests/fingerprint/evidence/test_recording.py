@@ -92,7 +92,7 @@ def test_two_writers_of_one_transcript(tmp_path: Path) -> None:
 
 def test_an_endpoint_that_was_down_is_asked_again_later(case: Case, tmp_path: Path) -> None:
     """What was certainly not answered is not lost; after three failures a question is left alone."""
-    material, path = case.bundle.material(), tmp_path / "look.jsonl"
+    material, path = case.bundle.material, tmp_path / "look.jsonl"
     with pytest.raises(EvidenceError, match="cannot be reached"):
         replay(material, lambda *_: REFUSED_CONNECTION, recorder(path), name="x")
     asked: list[bytes] = []

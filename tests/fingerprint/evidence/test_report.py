@@ -466,7 +466,7 @@ def test_whose_clock_it_was(tmp_path: Path, timestamp_authority: Authority) -> N
 def test_a_replay_names_whoever_made_it(pirate: Case, tmp_path: Path) -> None:
     judge = SigningKey.generate()
     bundle = write_bundle(
-        tmp_path / "replayed", pirate.bundle.material(), pirate.exchanges, target="suspect", key=judge,
+        tmp_path / "replayed", pirate.bundle.material, pirate.exchanges, target="suspect", key=judge,
         created=datetime.now(UTC),
     )  # fmt: skip
     trust = Trust(owner=pirate.signer.public, bundler=judge.public)

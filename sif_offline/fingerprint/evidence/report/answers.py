@@ -105,16 +105,7 @@ def _disclosures(bundle: Bundle) -> tuple[Disclosure, ...]:
 def _scorer(bundle: Bundle) -> TextScorer | None:
     """The owner's tokenizer with the disclosed keys; None where it cannot be made."""
     try:
-        material = bundle.material()
-        vocab_size, gamma, scheme = material.leaf_facts()
-        return TextScorer(
-            name=bundle.info.pack_id,
-            tokenizer_json=material.tokenizer,
-            vocab_size=vocab_size,
-            gamma=gamma,
-            scheme=scheme,
-            keys=material.keys,
-        )
+        return bundle.material.scorer(name=bundle.info.pack_id)
     except SifError:
         return None
 

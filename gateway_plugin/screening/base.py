@@ -1,9 +1,9 @@
 """What a check is given, what it says, and the interface that every check keeps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 
 class Phase(StrEnum):
@@ -40,9 +40,15 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """The texts a client sent, one per message, oldest first; roles are not kept."""
+    """What a client sent that is to be scored.
+
+    texts: one a message, oldest first; roles are not kept.
+    images: encoded image files (PNG, JPEG, ...), bounded in bytes but not yet in pixels: bound the pixels
+        before decoding. Never URLs: what a client points at is not fetched.
+    """
 
     texts: tuple[str, ...]
+    images: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @runtime_checkable
@@ -57,6 +63,58 @@ class Check(Protocol):
     phase: Phase
 
     def score(self, query: Query, response: str | None = None, reference: str | None = None) -> Finding: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One exchange as an asking check sees it.
+
+    messages: the chat messages in OpenAI's shape, for putting the same question again; empty where the
+        route has none that we understand.
+    model: the alias that the client asked for.
+    """
+
+    query: Query
+    messages: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    model: str = ""
+    response: str | None = field(default=None, repr=False)
+    reference: str | None = field(default=None, repr=False)
+
+
+class AskError(Exception):
+    """A model could not be asked. ``kind``: timeout, error, empty or budget."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+class Ask(Protocol):
+    """Puts chat messages to a model alias of the gateway; one answer, never retried, never screened."""
+
+    async def __call__(
+        self,
+        *,
+        model: str,
+        messages: Sequence[Mapping[str, Any]],
+        max_tokens: int,
+        temperature: float | None = None,
+    ) -> str:
+        """The answer's text. Raises :class:`AskError`."""
+        ...
+
+
+@runtime_checkable
+class AskingCheck(Protocol):
+    """A check that asks a model: the LLM judge, the image-consistency check. Runs on the event loop.
+
+    As with :class:`Check`, bad content is a finding; an :class:`AskError` is a failure of the machinery.
+    """
+
+    name: str
+    phase: Phase
+
+    async def examine(self, exchange: Asked, ask: Ask) -> Finding: ...
 
 
 def worst(findings: list[Finding], *, check: str) -> Finding:

@@ -105,8 +105,8 @@ def sign(body: Mapping[str, Any], *, name: str, secret: bytes, now: float) -> st
 class AllowList:
     """The secrets that a gateway accepts signatures of. Safe to use from several threads.
 
-    Verifying costs a walk over the query and a hash of it: tens of microseconds for a text, some 5 ms a MiB of
-    picture, at worst 20 ms a MiB; an event loop may want a large body verified in a thread.
+    Verifying costs a walk over the query and a hash of it: tens of microseconds for a text, about 5 ms a MiB
+    of picture, at worst 20 ms a MiB; an event loop may want a large body verified in a thread.
 
     Args:
         secrets: the secret of each name, at least 32 bytes.

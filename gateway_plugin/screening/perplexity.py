@@ -80,14 +80,13 @@ class PerplexityCheck:
         Measures: perplexity, worst_window_perplexity, adjusted_window_perplexity (with the allowance for
         short texts taken off), tokens; none of them when the text cannot be scored.
         """
-        fit = [index for index, text in enumerate(texts) if text.strip() and _is_unicode(text)]
+        reasons = [unfit(text) for text in texts]
+        fit = [index for index, reason in enumerate(reasons) if not reason]
         scored = self._model.token_surprisals([texts[index] for index in fit], max_tokens=self._max_tokens)
         measured = dict(zip(fit, scored, strict=True))
         return [
-            self._judge(*measured[index])
-            if index in measured
-            else self._unscorable("empty text" if not text.strip() else "not valid Unicode")
-            for index, text in enumerate(texts)
+            self._judge(*measured[index]) if index in measured else self._unscorable(reason)
+            for index, reason in enumerate(reasons)
         ]
 
     def _unscorable(self, reason: str, measures: dict[str, float] | None = None) -> Finding:
@@ -126,9 +125,12 @@ class PerplexityCheck:
         return Finding(check=self.name, status=status, measures=measures, reason=reason)
 
 
-def _is_unicode(text: str) -> bool:
+def unfit(text: str) -> str:
+    """Why no language model can score the text; empty when one can."""
+    if not text.strip():
+        return "empty text"
     try:
         text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return "not valid Unicode"
+    return ""

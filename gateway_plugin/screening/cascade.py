@@ -1,0 +1,96 @@
+"""The cascade: the cheap model clears what is plainly language, the neural model judges the rest."""
+
+from collections.abc import Sequence
+
+from gateway_plugin.screening.base import Finding, Phase, Query, Status, worst
+from gateway_plugin.screening.cheap.check import CheapCheck, CheapScore, Verdict
+from gateway_plugin.screening.perplexity import PerplexityCheck, unfit
+
+
+class CascadeCheck:
+    """Scores every text of a query; the gravest decides. Named ``perplexity``, like the neural check alone.
+
+    ``decide`` runs the cheap model alone: microseconds, fit for an event loop. What it leaves open needs
+    ``score_texts``, which blocks while the neural model runs.
+    """
+
+    name = "perplexity"
+    phase = Phase.REQUEST
+
+    def __init__(
+        self, *, cheap: CheapCheck | None, neural: PerplexityCheck | None, always_neural: bool = False
+    ) -> None:
+        """Either may be ``None``: without the neural model what is undecided is a suspect.
+
+        always_neural: run the neural model on every text, so that every finding has its measures; the
+        decision on a text stays what it is without.
+        """
+        if cheap is None and neural is None:
+            raise ValueError("a cascade needs a cheap or a neural model")
+        self._cheap, self._neural, self._always_neural = cheap, neural, always_neural
+
+    def score(self, query: Query, response: str | None = None, reference: str | None = None) -> Finding:
+        return worst(self.score_texts(query.texts), check=self.name)
+
+    def decide(self, text: str) -> Finding | None:
+        """The cheap model's finding, or ``None`` where the neural model must look. Never blocks."""
+        reason = unfit(text)
+        if reason:
+            return Finding(check=self.name, status=Status.UNSCORABLE, reason=reason)
+        return None if self._cheap is None else self._said(self._cheap.score_text(text))
+
+    def score_texts(self, texts: Sequence[str]) -> list[Finding]:
+        """One finding a text, in order; what the cheap model leaves open is scored in shared batches.
+
+        Measures: cheap_bits_per_character, cheap_clear_excess and cheap_hit_excess where the cheap model
+        ran; those of :class:`PerplexityCheck` where the neural one did; none when the text is unscorable.
+        """
+        reasons = [unfit(text) for text in texts]
+        cheap = [
+            None if reason or self._cheap is None else self._cheap.score_text(text)
+            for text, reason in zip(texts, reasons, strict=True)
+        ]
+        decided = [None if score is None else self._said(score) for score in cheap]
+        asked = [
+            index
+            for index, reason in enumerate(reasons)
+            if not reason and (decided[index] is None or self._always_neural)
+        ]
+        judged: dict[int, Finding] = {}
+        if self._neural is not None:
+            found = self._neural.score_texts([texts[index] for index in asked])
+            judged = dict(zip(asked, found, strict=True))
+        return [
+            Finding(check=self.name, status=Status.UNSCORABLE, reason=reason)
+            if reason
+            else self._joined(cheap[index], decided[index], judged.get(index))
+            for index, reason in enumerate(reasons)
+        ]
+
+    def _said(self, score: CheapScore) -> Finding | None:
+        """A finding where the cheap model decides."""
+        if score.verdict is Verdict.UNDECIDED:
+            return None
+        if score.verdict is Verdict.CLEAR:
+            return Finding(check=self.name, status=Status.CLEAR, measures=_measures(score))
+        reason = f"worst window {score.hit_excess:.1f} bits a character above its script's limit"
+        return Finding(check=self.name, status=Status.HIT, measures=_measures(score), reason=reason)
+
+    def _joined(self, score: CheapScore | None, decided: Finding | None, judged: Finding | None) -> Finding:
+        measures = {} if score is None else _measures(score)
+        if judged is None:
+            if decided is not None:
+                return decided
+            reason = "the cheap model is undecided and there is no other"
+            return Finding(check=self.name, status=Status.SUSPECT, measures=measures, reason=reason)
+        measures |= judged.measures
+        deciding = judged if decided is None else decided
+        return Finding(check=self.name, status=deciding.status, measures=measures, reason=deciding.reason)
+
+
+def _measures(score: CheapScore) -> dict[str, float]:
+    return {
+        "cheap_bits_per_character": score.bits_per_character,
+        "cheap_clear_excess": score.clear_excess,
+        "cheap_hit_excess": score.hit_excess,
+    }

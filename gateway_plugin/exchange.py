@@ -1,73 +1,157 @@
-"""Reading an exchange out of what LiteLLM hands a guardrail, whatever the route."""
+"""One exchange, whatever the route and whoever serves it: what the adapters hand to the engine."""
 
-from collections.abc import Mapping, Sequence
+import base64
+import binascii
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-SCORED_ROLES = frozenset({"user", "system", "developer"})
 MAX_TEXTS = 64
+MAX_IMAGES = 16
+MAX_IMAGE_BYTES = 20_000_000  # of one picture, encoded
+SCORED_ROLES = frozenset({"user", "system", "developer"})
 
 
-def query_texts(inputs: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
-    """The texts of the client's own messages, oldest first, at most 64, and how many more there were.
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who asks. ``teams``, ``keys``: every name they go by (alias, id, hash), never the key itself."""
 
-    Every user and system message is taken, not only the last: a client writes its own transcript and
-    could hide a trigger in an earlier turn. Remembered findings make an honest transcript's old turns
-    free. The parts of one message are joined, so that a trigger cannot be split between them.
+    teams: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
+    end_user: str = ""
+
+    @property
+    def team(self) -> str:
+        """One name of the team, for the audit record: the shortest."""
+        return min(self.teams, default="", key=len)
+
+    @property
+    def key(self) -> str:
+        """One name of the key, for the audit record: the shortest."""
+        return min(self.keys, default="", key=len)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """What an adapter has read off its wire.
+
+    call: the same string in both phases of one call, chosen by the gateway and not by the client; empty
+        where the two phases cannot be told to belong together.
+    route: chat, responses, messages, embeddings, completions or other.
+    model: the alias the client asked for.
+    messages: in OpenAI's chat shape; empty where the route has none that we understand.
+    texts: what is scored where there are no messages (embeddings, plain completions).
+    request: the request's body, for its options (tools, response_format, n, sampling).
+    headers: the request's, names in lower case.
+    answers: what the model said, one text a choice; empty in the request phase.
+    has_tool_calls: whether an answer calls tools.
     """
-    messages = inputs.get("structured_messages")
-    if isinstance(messages, Sequence) and messages:
-        texts = [_message_text(m) for m in messages if _field(m, "role") in SCORED_ROLES]
-        kept = [text for text in texts if text is not None]
+
+    call: str
+    route: str = "chat"
+    model: str = ""
+    messages: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    texts: tuple[str, ...] = field(default=(), repr=False)
+    request: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    caller: Caller = field(default_factory=Caller)
+    answers: tuple[str, ...] = field(default=(), repr=False)
+    has_tool_calls: bool = False
+
+
+def query_texts(exchange: Exchange, *, transcript: str = "unseen") -> tuple[tuple[str, ...], int]:
+    """The texts of the client's own messages to score, oldest first, at most 64, and how many are left out.
+
+    transcript: ``unseen`` takes every user and system message, because a client writes its own transcript
+    and could hide a trigger in an earlier turn; findings are remembered, so an honest transcript's old
+    turns cost nothing. ``last`` takes the system messages and what came after the last assistant message.
+    The parts of one message are joined, so that a trigger cannot be split between them.
+    """
+    if not exchange.messages:
+        kept = list(exchange.texts)
     else:
-        kept = [text for text in inputs.get("texts") or () if isinstance(text, str)]
+        roles = [str(message.get("role")) for message in exchange.messages]
+        answered = max((i for i, role in enumerate(roles) if role == "assistant"), default=-1)
+        kept = []
+        for index, (role, message) in enumerate(zip(roles, exchange.messages, strict=True)):
+            if role not in SCORED_ROLES or (transcript == "last" and role == "user" and index < answered):
+                continue
+            text = message_text(message)
+            if text is not None:
+                kept.append(text)
     return tuple(kept[-MAX_TEXTS:]), max(0, len(kept) - MAX_TEXTS)
 
 
-def _field(message: Any, key: str) -> Any:
-    return message.get(key) if isinstance(message, Mapping) else getattr(message, key, None)
-
-
-def _message_text(message: Any) -> str | None:
-    content = _field(message, "content")
+def message_text(message: Mapping[str, Any]) -> str | None:
+    """The text of one message, its parts joined by line ends; ``None`` where it has none."""
+    content = message.get("content")
     if isinstance(content, str):
         return content
-    if not isinstance(content, Sequence):
-        return None
-    parts = [_field(part, "text") for part in content]
-    texts = [part for part in parts if isinstance(part, str)]
-    return "\n".join(texts) if texts else None
+    texts = [part.get("text") for part in _parts(content)]
+    kept = [text for text in texts if isinstance(text, str)]
+    return "\n".join(kept) if kept else None
 
 
-def reference_messages(inputs: Mapping[str, Any], request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The chat messages to put to the reference model; empty where the route has none we understand.
-
-    A chat of pictures alone never reaches the request phase: then they are read from the request itself,
-    which is in the same shape for chat completions only.
-    """
-    messages = inputs.get("structured_messages")
-    if not messages and isinstance(request.get("messages"), list) and _looks_like_chat(request["messages"]):
-        messages = request["messages"]
-    return [message for message in messages or () if isinstance(message, Mapping)]
-
-
-def _looks_like_chat(messages: Sequence[Any]) -> bool:
-    known = {"text", "image_url", "input_audio"}
+def image_urls(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The ``image_url`` values of all messages, oldest first: data URLs or addresses."""
     for message in messages:
-        content = _field(message, "content")
-        if isinstance(content, list) and any(_field(part, "type") not in known for part in content):
-            return False
-    return True
+        for part in _parts(message.get("content")):
+            url = part.get("image_url")
+            if isinstance(url, Mapping):
+                url = url.get("url")
+            if isinstance(url, str):
+                yield url
 
 
-def why_not_replaceable(inputs: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+def query_images(exchange: Exchange) -> tuple[bytes, ...]:
+    """The newest pictures that came as base64 data URLs, encoded as they were, at most 16 of 20 MB.
+
+    Addresses are never fetched, and what is too large or no base64 is left out: a check that needs every
+    picture counts :func:`image_urls` beside them.
+    """
+    found = [_data_url(url) for url in list(image_urls(exchange.messages))[-MAX_IMAGES:]]
+    return tuple(data for data in found if data is not None)
+
+
+def _data_url(url: str) -> bytes | None:
+    head, comma, body = url[:128].partition(",")
+    if not (comma and head.startswith("data:image/") and head.endswith(";base64")):
+        return None
+    if len(url) - len(head) > MAX_IMAGE_BYTES * 4 // 3:
+        return None
+    del body
+    try:
+        return base64.b64decode(url[len(head) + 1 :], validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def why_not_replaceable(exchange: Exchange) -> str:
     """Why a plain text must not take this answer's place; empty when it may."""
-    if inputs.get("tool_calls") or request.get("tools") or request.get("functions"):
+    request = exchange.request
+    if exchange.has_tool_calls or request.get("tools") or request.get("functions"):
         return "tools are in play"
-    if request.get("response_format") not in (None, {"type": "text"}):
+    if request.get("response_format") not in (None, {"type": "text"}) or _asks_for_a_format(request):
         return "a response format is asked for"
-    if request.get("logprobs") or request.get("top_logprobs"):
+    if request.get("logprobs") or request.get("top_logprobs") or _includes_logprobs(request):
         return "log-probabilities are asked for"
     count = request.get("n")
-    if (isinstance(count, int) and count > 1) or len(inputs.get("texts") or ()) > 1:
+    if (isinstance(count, int) and count > 1) or len(exchange.answers) > 1:
         return "several choices are asked for"
     return ""
+
+
+def _asks_for_a_format(request: Mapping[str, Any]) -> bool:
+    """The responses route says it as ``text: {format: {type: ...}}``."""
+    text = request.get("text")
+    form = text.get("format") if isinstance(text, Mapping) else None
+    return isinstance(form, Mapping) and form.get("type") not in (None, "text")
+
+
+def _includes_logprobs(request: Mapping[str, Any]) -> bool:
+    include = request.get("include")
+    return isinstance(include, list) and any(isinstance(row, str) and "logprobs" in row for row in include)
+
+
+def _parts(content: Any) -> list[Mapping[str, Any]]:
+    return [part for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []

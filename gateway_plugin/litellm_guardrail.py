@@ -1,24 +1,25 @@
 """The class that a LiteLLM proxy loads: ``guardrail: gateway_plugin.litellm_guardrail.SDAGuardrail``."""
 
-import asyncio
-import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from litellm.exceptions import GuardrailRaisedException
+import litellm
+from litellm.exceptions import GuardrailRaisedException, ModifyResponseException
 from litellm.integrations.custom_guardrail import CustomGuardrail
 from litellm.litellm_core_utils.internal_call_metadata import sanitized_forwardable_call_metadata
 
-from gateway_plugin.config import KEY, GatewayConfigError, check_modes, read_settings
-from gateway_plugin.exchange import query_texts, reference_messages, why_not_replaceable
-from gateway_plugin.metrics import GatewayMetrics, default_metrics
-from gateway_plugin.reference import IN_REFERENCE_CALL, CallState, CallStates, ReferenceAnswer, ask_reference
-from gateway_plugin.screener import Screener
-from gateway_plugin.screening.base import Finding, Phase, Query, Status
-from gateway_plugin.screening.policy import Action, Decision, OnFailure
-
-logger = logging.getLogger("sifwatch.gateway")
+from gateway_plugin.config import KEY, GatewayConfigError, check_modes, read_configuration
+from gateway_plugin.engine import Gateway
+from gateway_plugin.exchange import Exchange
+from gateway_plugin.litellm_exchange import read_exchange
+from gateway_plugin.litellm_headers import disclose, install
+from gateway_plugin.metrics import default_metrics
+from gateway_plugin.reference import IN_REFERENCE_CALL, Complete, is_local
+from gateway_plugin.references import Models
+from gateway_plugin.screening.base import Finding
+from gateway_plugin.screening.policy import Action
+from gateway_plugin.verdict import Verdict
 
 _STATUS = {Action.ALLOW: "success", Action.LOG: "success", Action.FLAG: "guardrail_flagged"}
 
@@ -57,21 +58,25 @@ class SDAGuardrail(CustomGuardrail):  # type: ignore[misc]
         """Raises :class:`GatewayConfigError` (a ``RuntimeError``, so that the proxy does not start) when a
         setting is wrong or a model cannot be loaded."""
         where = f"guardrail {guardrail_name!r}"
-        settings = read_settings(kwargs.pop(KEY, None), where=where)
-        check_modes(event_hook, settings, where=where)
+        configuration = read_configuration(kwargs.pop(KEY, None), where=where)
+        check_modes(event_hook, configuration, where=where)
         super().__init__(
             guardrail_name=guardrail_name, event_hook=event_hook, default_on=default_on, **kwargs
         )
-        self._settings = settings
-        self._policy = settings.policy()
-        self._metrics: GatewayMetrics = default_metrics()
-        self._states = CallStates(max_calls=settings.max_calls, ttl_s=settings.state_ttl_s)
         try:
-            self._screener = Screener.load(settings, metrics=self._metrics)
+            self._gateway = Gateway(
+                configuration,
+                name=str(guardrail_name),
+                models=Models(complete=_router_completion, address=_router_address, metadata=_own_metadata),
+                metrics=default_metrics(),
+            )
+        except GatewayConfigError:
+            raise
         except Exception as error:
             raise GatewayConfigError(f"{where}: {str(error).splitlines()[0]}") from error
         # Held-back answers cost token-by-token delivery, so only where an answer can still be taken away.
-        self.streaming_buffer_until_moderated = settings.may_hold_answers_back
+        install()
+        self.streaming_buffer_until_moderated = self._gateway.holds_answers_back
         self.streaming_end_of_stream_only = True
 
     # On the leaf class: the proxy looks in type(callback).__dict__ and skips an inherited one silently.
@@ -86,172 +91,89 @@ class SDAGuardrail(CustomGuardrail):  # type: ignore[misc]
         block or replace."""
         if IN_REFERENCE_CALL.get():
             return inputs
-        if input_type == "request":
-            await self._screen_request(inputs, request_data, key=_call_key(request_data, logging_obj))
-        else:
-            await self._screen_response(inputs, request_data, key=_call_key(request_data, logging_obj))
+        started = time.time()
+        exchange = read_exchange(inputs, request_data, phase=input_type, logging_obj=logging_obj)
+        act = self._gateway.on_request if input_type == "request" else self._gateway.on_response
+        verdict = await act(exchange)
+        self._record(verdict, request_data, started)
+        disclose(verdict.headers)
+        if verdict.action is Action.BLOCK:
+            raise QueryBlockedError(guardrail_name=self.guardrail_name, message=verdict.message)
+        if verdict.action is Action.REPLACE and input_type == "response":
+            raise self._replacement(verdict, exchange, request_data)
         return inputs
 
-    async def _screen_request(self, inputs: Mapping[str, Any], request: dict[str, Any], *, key: str) -> None:
-        started = time.time()
-        texts, unread = query_texts(inputs)
-        findings = await self._screener.score_query(Query(texts=texts), unread=unread)
-        decision = self._policy.decide(findings)
-        effective = decision.action
-        if effective is Action.REPLACE and (why := self._why_no_reference(inputs, request)):
-            effective = self._instead_of_replacing(decision.by, kind="not_replaceable", why=why)
-        replacing = effective is Action.REPLACE
-        self._metrics.count(
-            Phase.REQUEST, decision, effective=effective, pending=decision.by if replacing else ""
+    def _replacement(
+        self, verdict: Verdict, exchange: Exchange, request: dict[str, Any]
+    ) -> ModifyResponseException:
+        """The reference's answer in the answer's place, with the usage that it caused."""
+        reference = verdict.reference
+        if reference is None or reference.text is None:
+            raise RuntimeError("a replacement without a reference answer")
+        tokens = reference.prompt_tokens, reference.completion_tokens
+        usage = litellm.Usage(
+            prompt_tokens=tokens[0], completion_tokens=tokens[1], total_tokens=sum(tokens), **verdict.billing
         )
-        self._record(decision, effective, Phase.REQUEST, request, started)
-        if effective is Action.BLOCK:
-            self._block(decision, "The query")
-        if not key or not (replacing or self._compares(request)):
-            return
-        state = self._states.open(key)
-        if replacing:
-            state.wants_replacement = next(f for f in findings if f.check == decision.by)
-        state.reference = self._start_reference(inputs, request)
-
-    async def _screen_response(self, inputs: Mapping[str, Any], request: dict[str, Any], *, key: str) -> None:
-        started = time.time()
-        # No state: LiteLLM skips the request phase of a chat of pictures alone.
-        state = self._states.take(key) or CallState(born=time.monotonic())
-        if state.wants_replacement is None and not self._compares(request):
-            return
-        task = state.reference or self._start_reference(inputs, request)
-        answers = [text for text in inputs.get("texts") or () if isinstance(text, str)]
-        reference = await task if task is not None else None
-        findings = await self._compare(answers, reference)
-        if state.wants_replacement is not None:
-            findings = [state.wants_replacement, *findings]
-        decision = self._policy.decide(findings)
-        effective = decision.action
-        if effective is Action.REPLACE:
-            why = why_not_replaceable(inputs, request)
-            kind = "not_replaceable"
-            if not why and (reference is None or reference.text is None):
-                kind = reference.failure if reference is not None else "reference_error"
-                why = "there is no reference answer"
-            if why:
-                effective = self._instead_of_replacing(decision.by, kind=kind, why=why)
-        self._metrics.count(Phase.RESPONSE, decision, effective=effective)
-        self._record(decision, effective, Phase.RESPONSE, request, started)
-        if effective is Action.BLOCK:
-            self._block(decision, "The answer")
-        if effective is Action.REPLACE and reference is not None and reference.text is not None:
-            self.raise_passthrough_exception(reference.text, request)
-
-    async def _compare(self, answers: list[str], reference: ReferenceAnswer | None) -> list[Finding]:
-        name = "divergence"
-        if name not in self._settings.each():
-            return []
-        if reference is None:
-            return [Finding(check=name, status=Status.SKIPPED, reason="no messages for a reference model")]
-        self._metrics.reference_seconds.labels("ok" if reference.text is not None else "failed").observe(
-            reference.seconds
-        )
-        if reference.text is None:
-            self._metrics.failures.labels(check=name, kind=reference.failure).inc()
-            return [Finding(check=name, status=Status.FAILED, reason=reference.failure)]
-        return await self._screener.compare(answers, reference.text)
-
-    def _compares(self, request: Mapping[str, Any]) -> bool:
-        """Whether this call's answer is held against a reference; a model is not compared with itself."""
-        return (
-            "divergence" in self._settings.each() and request.get("model") != self._settings.reference_model
-        )
-
-    def _why_no_reference(self, inputs: Mapping[str, Any], request: Mapping[str, Any]) -> str:
-        """Why no reference answer can take this call's answer's place; empty when one can."""
-        if request.get("model") == self._settings.reference_model:
-            return "the reference model itself is asked"
-        if not reference_messages(inputs, request):
-            return "there are no messages to put to the reference model"
-        return why_not_replaceable({}, request)
-
-    def _start_reference(
-        self, inputs: Mapping[str, Any], request: Mapping[str, Any]
-    ) -> "asyncio.Task[ReferenceAnswer] | None":
-        messages = reference_messages(inputs, request)
-        if not messages:
-            return None
-        from litellm.proxy.proxy_server import llm_router  # set by the proxy's start, after our constructor
-
-        if llm_router is None:
-            return None
-        parent = request.get("litellm_metadata") or request.get("metadata") or {}
-        return asyncio.create_task(
-            ask_reference(
-                llm_router.acompletion,
-                model=str(self._settings.reference_model),
-                messages=messages,
-                request=request,
-                metadata=sanitized_forwardable_call_metadata(parent, "sif_gateway_reference"),
-                timeout_s=self._settings.reference_timeout_s,
-                max_tokens=self._settings.reference_max_tokens,
-            )
-        )
-
-    def _instead_of_replacing(self, check: str, *, kind: str, why: str) -> Action:
-        """Where no replacement can be had: pass it flagged, or block it where the check fails closed."""
-        self._metrics.failures.labels(check=check, kind=kind).inc()
-        closed = self._policy.rule(check).on_failure is OnFailure.CLOSED
-        action = Action.BLOCK if closed else Action.FLAG
-        logger.warning(
-            "%s: %s asked for a replacement, but %s: %s", self.guardrail_name, check, why, action.value
-        )
-        return action
-
-    def _block(self, decision: Decision, what: str) -> NoReturn:
-        """The client learns which check, not its numbers: those would help to get round it."""
-        raise QueryBlockedError(
-            guardrail_name=self.guardrail_name,
-            message=f"{what} was refused by the gateway's screening ({decision.by}).",
-        )
-
-    def _record(
-        self, decision: Decision, effective: Action, phase: Phase, request: dict[str, Any], started: float
-    ) -> None:
-        """One entry in LiteLLM's own logs and one line in ours; numbers only, never a text."""
-        detail = {
-            "action": effective.value,
-            "check": decision.by,
-            "bypassed": list(decision.bypassed),
-            "findings": {
-                f.check: {"status": f.status.value, **{k: round(v, 4) for k, v in f.measures.items()}}
-                for f in decision.findings
-            },
-        }
-        ended = time.time()
-        failed = any(f.status is Status.FAILED for f in decision.findings)
-        status = _STATUS.get(effective, "guardrail_intervened")
-        self.add_standard_logging_guardrail_information_to_request_data(
-            guardrail_json_response=detail,
+        return ModifyResponseException(
+            message=reference.text,
+            model=exchange.model,
             request_data=request,
-            guardrail_status="guardrail_failed_to_respond" if failed and status == "success" else status,
+            guardrail_name=self.guardrail_name,
+            original_response=litellm.ModelResponse(model=exchange.model, usage=usage),
+        )
+
+    def _record(self, verdict: Verdict, request: dict[str, Any], started: float) -> None:
+        """One entry in LiteLLM's own logs; numbers only, never a text."""
+        decision = verdict.decision
+        if decision is None:
+            return
+        ended, status = time.time(), _STATUS.get(verdict.action, "guardrail_intervened")
+        self.add_standard_logging_guardrail_information_to_request_data(
+            guardrail_json_response={
+                "action": verdict.action.value,
+                "would": verdict.would.value,
+                "check": decision.by,
+                "audit_id": verdict.audit_id,
+                "bypassed": list(decision.bypassed),
+                "findings": {finding.check: _numbers(finding) for finding in decision.findings},
+            },
+            request_data=request,
+            guardrail_status="guardrail_failed_to_respond"
+            if decision.failed and status == "success"
+            else status,
             start_time=started,
             end_time=ended,
             duration=ended - started,
             guardrail_provider="sifwatch",
         )
-        if effective is not Action.ALLOW or failed:
-            level = logging.INFO if effective is Action.LOG else logging.WARNING
-            logger.log(
-                level,
-                "%s: %s %s by %s: %s",
-                self.guardrail_name,
-                phase.value,
-                effective.value,
-                decision.by or "nobody",
-                decision.reason or ", ".join(f"{f.check} {f.reason}" for f in decision.findings if f.reason),
-            )
 
 
-def _call_key(request: Mapping[str, Any], logging_obj: Any) -> str:
-    """The same in both phases of one call. A client can choose its call id (a header), so that alone could
-    make two of its calls share a state; the logging object is the proxy's own."""
-    call_id = request.get("litellm_call_id")
-    own = logging_obj if logging_obj is not None else request.get("litellm_logging_obj")
-    return f"{call_id}/{id(own):x}" if call_id else ""
+def _numbers(finding: Finding) -> dict[str, str | float]:
+    measures = {name: round(value, 4) for name, value in finding.measures.items()}
+    return {"status": finding.status.value, **measures}
+
+
+def _router() -> Any:
+    from litellm.proxy.proxy_server import llm_router  # set by the proxy's start, after our constructor
+
+    return llm_router
+
+
+def _router_completion() -> Complete | None:
+    router = _router()
+    return None if router is None else router.acompletion
+
+
+def _router_address(alias: str) -> str | None:
+    """The API base of the alias's deployments where all of them have one and the same kind; else ``None``."""
+    router = _router()
+    rows = [] if router is None else router.get_model_list(model_name=alias) or []
+    addresses = [(row.get("litellm_params") or {}).get("api_base") for row in rows]
+    # One deployment that is not local makes the alias not local.
+    return next((a for a in addresses if not is_local(a)), addresses[0] if addresses else None)
+
+
+def _own_metadata(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    parent = request.get("litellm_metadata") or request.get("metadata") or {}
+    metadata: Mapping[str, Any] = sanitized_forwardable_call_metadata(parent, "sif_gateway_reference")
+    return metadata

@@ -9,9 +9,10 @@
 | sif_gateway_cache_hits_total | - |
 | sif_gateway_queue_depth | - |
 
-phase: request, response. result: allowed, logged, flagged, blocked, replaced, bypassed (the check failed
-and the exchange passed). kind: timeout, queue_full, error, reference_timeout, reference_error,
-reference_empty, not_replaceable. outcome: ok, failed.
+phase: request, response. result: allowed, logged, flagged, blocked, replaced, bypassed (the check failed and
+the exchange passed, or the caller is on the allow-list: check ``allow_list``), would_block and would_replace
+(a dry run). kind: timeout, queue_full, error, reference_timeout, reference_error, reference_empty,
+reference_budget, not_replaceable. outcome: ok, failed.
 """
 
 from functools import lru_cache
@@ -29,6 +30,7 @@ RESULTS = {
     Action.BLOCK: "blocked",
     Action.REPLACE: "replaced",
 }
+WOULD = {Action.BLOCK: "would_block", Action.REPLACE: "would_replace"}
 
 
 class GatewayMetrics:
@@ -71,7 +73,15 @@ class GatewayMetrics:
             multiprocess_mode="livesum",
         )
 
-    def count(self, phase: Phase, decision: Decision, *, effective: Action, pending: str = "") -> None:
+    def count(
+        self,
+        phase: Phase,
+        decision: Decision,
+        *,
+        effective: Action,
+        pending: str = "",
+        dry_run: bool = False,
+    ) -> None:
         """One decision: the deciding check under what was really done, every other under its own wish.
 
         ``pending`` is a check whose action is still to come: it is counted when it has happened.
@@ -79,12 +89,13 @@ class GatewayMetrics:
         for check, asked in decision.actions.items():
             if check == pending:
                 continue
+            done = effective if check == decision.by else asked
             if check in decision.bypassed:
                 result = "bypassed"
-            elif check == decision.by:
-                result = RESULTS[effective]
+            elif dry_run and done in WOULD:
+                result = WOULD[done]
             else:
-                result = RESULTS[asked]
+                result = RESULTS[done]
             self.decisions.labels(phase=phase.value, check=check, result=result).inc()
 
 

@@ -1,16 +1,18 @@
-"""The reference model's answer, asked for beside the main call, and what one call's two phases share."""
+"""Asking models of the gateway's own: the reference answer beside the main call, and what checks ask."""
 
 import asyncio
 import contextvars
+import ipaddress
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from gateway_plugin.screening.base import Finding
+from gateway_plugin.screening.base import AskError
 
-# True inside a call that a guardrail of ours makes itself: screening it would recurse without end.
+# True inside a call that the gateway makes itself: screening it would recurse without end.
 IN_REFERENCE_CALL: contextvars.ContextVar[bool] = contextvars.ContextVar("sif_reference_call", default=False)
 
 # What the client asked for that shapes the answer; tools and formats are left out on purpose.
@@ -21,55 +23,103 @@ Complete = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceAnswer:
-    """``text`` is the answer, or ``None`` with ``failure`` naming the kind (``reference_timeout``, ...)."""
+    """``text`` is the answer, or ``None`` with ``failure`` naming the kind (``reference_timeout``, ...).
+
+    skipped: it was not asked for on purpose (sampling, opt-out), so nothing has failed.
+    cost: in US dollars as LiteLLM's price list has it; 0 where unknown.
+    """
 
     text: str | None
     failure: str = ""
+    skipped: bool = False
     seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
 
 
-@dataclass(kw_only=True)
-class CallState:
-    """What the request phase leaves for the response phase of the same call."""
+class CallBudget:
+    """At most ``calls`` in any 60 seconds; ``None`` is no limit."""
 
-    born: float
-    reference: "asyncio.Task[ReferenceAnswer] | None" = None
-    wants_replacement: Finding | None = None
+    def __init__(self, calls: int | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._calls, self._clock = calls, clock
+        self._made: deque[float] = deque()
 
-
-class CallStates:
-    """Call id -> state, at most ``max_calls`` of them, none older than ``ttl_s``.
-
-    A call whose main model fails never reaches the response phase, so states must die by themselves.
-    """
-
-    def __init__(self, *, max_calls: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._max_calls, self._ttl_s, self._clock = max_calls, ttl_s, clock
-        self._states: OrderedDict[str, CallState] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-    def open(self, call_id: str) -> CallState:
-        """A fresh state for ``call_id``; forgets what is too old or too much."""
+    def take(self) -> bool:
+        """Whether one more call may be made now; counts it."""
+        if self._calls is None:
+            return True
         now = self._clock()
-        self._drop(call_id)
-        while self._states:
-            oldest = next(iter(self._states))
-            if len(self._states) < self._max_calls and self._states[oldest].born > now - self._ttl_s:
-                break
-            self._drop(oldest)
-        state = self._states[call_id] = CallState(born=now)
-        return state
+        while self._made and self._made[0] <= now - 60.0:
+            self._made.popleft()
+        if len(self._made) >= self._calls:
+            return False
+        self._made.append(now)
+        return True
 
-    def take(self, call_id: str) -> CallState | None:
-        """The state, removed; ``None`` when there was none."""
-        return self._states.pop(call_id, None)
 
-    def _drop(self, call_id: str) -> None:
-        state = self._states.pop(call_id, None)
-        if state is not None and state.reference is not None:
-            state.reference.cancel()
+def is_local(address: str | None) -> bool:
+    """Whether an API base stays inside the operator's network: loopback, private or a name without dots.
+
+    A host name is judged by its form (``localhost``, ``ollama``, ``*.local``, ``*.internal``, ``*.svc``),
+    never looked up. No address at all is a public provider.
+    """
+    host = urlsplit(address or "").hostname
+    if not host:
+        return False
+    try:
+        parsed = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".svc", ".localhost"))
+    return parsed.is_loopback or parsed.is_private
+
+
+async def ask_model(
+    complete: Complete,
+    *,
+    model: str,
+    messages: Sequence[Mapping[str, Any]],
+    timeout_s: float,
+    max_tokens: int,
+    metadata: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> ReferenceAnswer:
+    """One answer of ``model`` within ``timeout_s`` seconds, never retried. Raises :class:`AskError`.
+
+    Run it as a task of its own: it marks its context so that the gateway lets this call through.
+    """
+    IN_REFERENCE_CALL.set(True)
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(timeout_s):
+            answer = await complete(
+                model=model,
+                messages=list(messages),
+                stream=False,
+                num_retries=0,
+                timeout=timeout_s,
+                max_tokens=max_tokens,
+                metadata=dict(metadata),
+                **options,
+            )
+        text = answer.choices[0].message.content
+    except TimeoutError:
+        raise AskError("timeout") from None
+    except Exception as error:  # whatever a provider raises: the policy decides, the client's call goes on
+        late = "timeout" in type(error).__name__.lower()
+        raise AskError("timeout" if late else "error") from error
+    if not isinstance(text, str) or not text.strip():
+        raise AskError("empty")
+    usage = getattr(answer, "usage", None)
+    hidden = getattr(answer, "_hidden_params", None) or {}
+    cost = hidden.get("response_cost") if isinstance(hidden, Mapping) else None
+    return ReferenceAnswer(
+        text=text,
+        seconds=time.monotonic() - started,
+        prompt_tokens=int(getattr(usage, "prompt_tokens", 0) or 0),
+        completion_tokens=int(getattr(usage, "completion_tokens", 0) or 0),
+        cost=float(cost) if isinstance(cost, int | float) else 0.0,
+    )
 
 
 async def ask_reference(
@@ -82,35 +132,23 @@ async def ask_reference(
     timeout_s: float,
     max_tokens: int,
 ) -> ReferenceAnswer:
-    """One answer of ``model`` within ``timeout_s`` seconds, never retried; failures are values.
-
-    Run it as a task of its own: it marks its context so that the guardrail lets this call through.
-    """
-    IN_REFERENCE_CALL.set(True)
+    """The reference's answer under the client's own sampling options; failures are values."""
     started = time.monotonic()
-    asked = request.get("max_completion_tokens") or request.get("max_tokens")
+    asked = (
+        request.get("max_completion_tokens") or request.get("max_tokens") or request.get("max_output_tokens")
+    )
     limit = min(asked, max_tokens) if isinstance(asked, int) and asked > 0 else max_tokens
-    options = {key: request[key] for key in FORWARDED if request.get(key) is not None}
-    failure = "reference_error"
     try:
-        async with asyncio.timeout(timeout_s):
-            answer = await complete(
-                model=model,
-                messages=list(messages),
-                stream=False,
-                num_retries=0,
-                timeout=timeout_s,
-                max_tokens=limit,
-                metadata=dict(metadata),
-                **options,
-            )
-        text = answer.choices[0].message.content
-        if isinstance(text, str) and text.strip():
-            return ReferenceAnswer(text=text, seconds=time.monotonic() - started)
-        failure = "reference_empty"
-    except TimeoutError:
-        failure = "reference_timeout"
-    except Exception as error:  # whatever a provider raises: the policy decides, the client's call goes on
-        if "timeout" in type(error).__name__.lower():
-            failure = "reference_timeout"
-    return ReferenceAnswer(text=None, failure=failure, seconds=time.monotonic() - started)
+        return await ask_model(
+            complete,
+            model=model,
+            messages=messages,
+            timeout_s=timeout_s,
+            max_tokens=limit,
+            metadata=metadata,
+            options={key: request[key] for key in FORWARDED if request.get(key) is not None},
+        )
+    except AskError as error:
+        return ReferenceAnswer(
+            text=None, failure=f"reference_{error.kind}", seconds=time.monotonic() - started
+        )

@@ -9,7 +9,17 @@ from typing import Generic, TypeVar
 
 from gateway_plugin.config import GatewaySettings
 from gateway_plugin.metrics import GatewayMetrics
-from gateway_plugin.screening.base import Finding, Query, Status, worst
+from gateway_plugin.screening.base import (
+    Ask,
+    Asked,
+    AskError,
+    AskingCheck,
+    Finding,
+    Phase,
+    Query,
+    Status,
+    worst,
+)
 from gateway_plugin.screening.batching import BatchWorker, QueueFullError
 from gateway_plugin.screening.divergence import DivergenceCheck, shared_embedder
 from gateway_plugin.screening.language_model import shared_language_model
@@ -53,10 +63,11 @@ class Screener:
         perplexity: PerplexityCheck | None = None,
         script_mixing: ScriptMixingCheck | None = None,
         divergence: DivergenceCheck | None = None,
+        asking: Sequence[AskingCheck] = (),
         max_queue: int = 256,
         timeout_s: float = 10.0,
     ) -> None:
-        self._metrics, self._timeout_s = metrics, timeout_s
+        self._metrics, self._timeout_s, self._asking = metrics, timeout_s, tuple(asking)
         self._remembered: Remembered[Finding] = Remembered()
         self._script_mixing, self._divergence = script_mixing, divergence
         self._texts: BatchWorker[str, Finding] | None = None
@@ -123,6 +134,24 @@ class Screener:
         self._metrics.check_seconds.labels(name).observe(time.monotonic() - started)
         return [worst(found, check=name)]
 
+    def asks_in(self, phase: Phase) -> bool:
+        """Whether any check of the phase asks a model, and so wants the messages and the pictures."""
+        return any(check.phase is phase for check in self._asking)
+
+    async def ask(self, phase: Phase, exchange: Asked, ask: Ask) -> list[Finding]:
+        """One finding an asking check of the phase, all at once. They bring their own deadlines."""
+        checks = [check for check in self._asking if check.phase is phase]
+        return list(await asyncio.gather(*(self._examine(check, exchange, ask) for check in checks)))
+
+    async def _examine(self, check: AskingCheck, exchange: Asked, ask: Ask) -> Finding:
+        started = time.monotonic()
+        try:
+            return await check.examine(exchange, ask)
+        except Exception as error:
+            return self._failed(check.name, error)
+        finally:
+            self._metrics.check_seconds.labels(check.name).observe(time.monotonic() - started)
+
     async def _perplexity(self, query: Query, worker: "BatchWorker[str, Finding]", *, unread: int) -> Finding:
         name, started = PerplexityCheck.name, time.monotonic()
         found: list[Finding] = []
@@ -154,13 +183,12 @@ class Screener:
         return worst(found, check=name)
 
     def _failed(self, check: str, error: Exception) -> Finding:
-        kind = (
-            "timeout"
-            if isinstance(error, TimeoutError)
-            else "queue_full"
-            if isinstance(error, QueueFullError)
-            else "error"
-        )
+        if isinstance(error, AskError):
+            kind = error.kind
+        elif isinstance(error, TimeoutError):
+            kind = "timeout"
+        else:
+            kind = "queue_full" if isinstance(error, QueueFullError) else "error"
         self._metrics.failures.labels(check=check, kind=kind).inc()
         reason = kind if kind != "error" else f"error: {type(error).__name__}"
         return Finding(check=check, status=Status.FAILED, reason=reason)

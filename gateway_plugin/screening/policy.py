@@ -27,6 +27,11 @@ class OnFailure(StrEnum):
 _STRICTNESS = list(Action)
 
 
+def stricter(left: Action, right: Action) -> Action:
+    """The stricter of two actions; ``right`` where they are the same."""
+    return left if _STRICTNESS.index(left) > _STRICTNESS.index(right) else right
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """What one check's findings lead to."""
@@ -49,44 +54,83 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The action, the check that asked for it (empty when nobody did), and all that led there."""
+    """The action, the check or combination that asked for it (empty when nobody did), and what led there.
+
+    reason: the deciding finding's one line; empty when nothing was asked for or several checks together
+        did.
+    """
 
     action: Action
     by: str
     actions: Mapping[str, Action]
     findings: tuple[Finding, ...]
     bypassed: tuple[str, ...] = ()  # checks that failed and let the exchange pass
+    reason: str = ""
 
     @property
-    def reason(self) -> str:
-        """The deciding finding's one line; empty when nothing was asked for."""
-        return next((f.reason for f in self.findings if f.check == self.by), "")
+    def failed(self) -> bool:
+        """Whether the machinery of any check failed."""
+        return any(finding.status is Status.FAILED for finding in self.findings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combination:
+    """``action`` where at least ``at_least`` of the checks ``of`` reached the status named beside them."""
+
+    name: str
+    of: Mapping[str, Status]
+    at_least: int
+    action: Action
+
+    def holds(self, findings: Iterable[Finding]) -> bool:
+        """Whether enough of the checks spoke; SUSPECT is reached by a hit as well."""
+        reached = {
+            finding.check
+            for finding in findings
+            if finding.check in self.of and finding.status in (Status.HIT, self.of[finding.check])
+        }
+        return len(reached) >= self.at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """One :class:`Rule` a check; a check without one gets the default rule (flag, fail open)."""
+    """One :class:`Rule` a check, and rules for several together; a check without a rule is flagged and
+    fails open."""
 
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    combinations: tuple[Combination, ...] = ()
 
     def rule(self, check: str) -> Rule:
         return self.rules.get(check, Rule())
 
-    def decide(self, findings: Iterable[Finding]) -> Decision:
-        """The strictest action over all findings; of equals the first finding's check is named."""
-        kept = tuple(findings)
+    def decide(
+        self, findings: Iterable[Finding], *, earlier: Iterable[Finding] = (), replaced_by: str = ""
+    ) -> Decision:
+        """The strictest action over all findings and combinations; of equals the first is named.
+
+        earlier: findings of the request phase. Their own actions are done; they count in combinations.
+        replaced_by: the check that asked in the request phase for the answer's replacement.
+        """
+        kept, before = tuple(findings), tuple(earlier)
+        asked = [(replaced_by, Action.REPLACE)] if replaced_by else []
+        asked += [(finding.check, self.rule(finding.check).answer(finding.status)) for finding in kept]
+        asked += [
+            (row.name, row.action)
+            for row in self.combinations
+            if row.holds((*before, *kept)) and not row.holds(before)
+        ]
         actions: dict[str, Action] = {}
         action, by = Action.ALLOW, ""
-        for finding in kept:
-            asked = self.rule(finding.check).answer(finding.status)
-            actions[finding.check] = max(
-                asked, actions.get(finding.check, Action.ALLOW), key=_STRICTNESS.index
-            )
-            if _STRICTNESS.index(asked) > _STRICTNESS.index(action):
-                action, by = asked, finding.check
+        for name, wish in asked:
+            actions[name] = stricter(wish, actions.get(name, Action.ALLOW))
+            if stricter(wish, action) is not action:
+                action, by = wish, name
         bypassed = tuple(
             f.check
             for f in kept
             if f.status is Status.FAILED and self.rule(f.check).on_failure is OnFailure.OPEN
         )
-        return Decision(action=action, by=by, actions=actions, findings=kept, bypassed=bypassed)
+        reason = next((f.reason for f in (*kept, *before) if f.check == by), "")
+        return Decision(
+            action=action, by=by, actions=actions, findings=kept, bypassed=bypassed, reason=reason
+        )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway_plugin.config import GatewayConfigError, check_modes, check_proxy_config, read_settings
+from gateway_plugin.config import GatewayConfigError, check_modes, check_proxy_config, read_configuration
 
 from .conftest import SHIPPED, free_port, guardrail, proxy_config, start_proxy
 
@@ -55,7 +55,7 @@ GOOD: dict[str, Any] = {"reference_model": "ref"}
 )
 def test_a_wrong_setting_is_named(settings: object, message: str) -> None:
     with pytest.raises(GatewayConfigError) as caught:
-        read_settings(settings, where="sda")
+        read_configuration(settings, where="sda")
     assert str(caught.value) == message
     assert isinstance(caught.value, RuntimeError), "LiteLLM swallows anything that is a ValueError"
 
@@ -75,7 +75,7 @@ def test_a_wrong_setting_is_named(settings: object, message: str) -> None:
 )
 def test_a_mode_that_litellm_would_ignore_is_refused(mode: object, message: str) -> None:
     with pytest.raises(GatewayConfigError) as caught:
-        check_modes(mode, read_settings(GOOD, where="sda"), where="sda")
+        check_modes(mode, read_configuration(GOOD, where="sda"), where="sda")
     assert str(caught.value) == message
 
 
@@ -110,7 +110,7 @@ def test_a_wrong_proxy_configuration_is_named(text: str, message: str) -> None:
 
 def test_answers_are_held_back_only_where_they_can_be_taken_away() -> None:
     def held(**settings: Any) -> bool:
-        return read_settings({**GOOD, **settings}, where="sda").may_hold_answers_back
+        return read_configuration({**GOOD, **settings}, where="sda").settings.may_hold_answers_back
 
     assert held(action="replace")
     assert held(action="block")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway_plugin.exchange import query_texts, why_not_replaceable
+from gateway_plugin.calls import CallStates
+from gateway_plugin.exchange import Exchange, query_texts, why_not_replaceable
 from gateway_plugin.metrics import GatewayMetrics
-from gateway_plugin.reference import CallStates, ReferenceAnswer, ask_reference
+from gateway_plugin.reference import ReferenceAnswer, ask_reference
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Query, Status
 from gateway_plugin.screening.batching import BatchWorker, QueueFullError
@@ -102,8 +103,8 @@ def test_broken_machinery_is_a_failed_finding_with_its_counter(
 
 
 def test_messages_beyond_the_limit_are_a_finding() -> None:
-    inputs = {"structured_messages": [{"role": "user", "content": f"turn {i}"} for i in range(70)]}
-    texts, unread = query_texts(inputs)
+    turns = tuple({"role": "user", "content": f"turn {i}"} for i in range(70))
+    texts, unread = query_texts(Exchange(call="", messages=turns))
     assert (len(texts), texts[-1], unread) == (64, "turn 69", 6)
     made, _ = screener(SlowModel())
     (finding,) = asyncio.run(made.score_query(Query(texts=texts), unread=unread))
@@ -190,16 +191,27 @@ def test_a_slow_or_empty_reference_is_a_value_not_an_exception() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "request_", "why"),
+    ("answer", "request_", "why"),
     [
-        ({"texts": ["a"]}, {"model": "m", "n": 1, "response_format": {"type": "text"}}, ""),
-        ({"texts": ["a"], "tool_calls": [{}]}, {}, "tools are in play"),
-        ({"texts": ["a"]}, {"response_format": {"type": "json_object"}}, "a response format is asked for"),
-        ({"texts": ["a"]}, {"logprobs": True}, "log-probabilities are asked for"),
-        ({"texts": ["a", "b"]}, {}, "several choices are asked for"),
+        ({"answers": ("a",)}, {"model": "m", "n": 1, "response_format": {"type": "text"}}, ""),
+        ({"answers": ("a",)}, {"text": {"format": {"type": "text"}}}, ""),
+        ({"answers": ("a",), "has_tool_calls": True}, {}, "tools are in play"),
+        ({"answers": ("a",)}, {"response_format": {"type": "json_object"}}, "a response format is asked for"),
+        (
+            {"answers": ("a",)},
+            {"text": {"format": {"type": "json_schema"}}},
+            "a response format is asked for",
+        ),
+        ({"answers": ("a",)}, {"logprobs": True}, "log-probabilities are asked for"),
+        (
+            {"answers": ("a",)},
+            {"include": ["message.output_text.logprobs"]},
+            "log-probabilities are asked for",
+        ),
+        ({"answers": ("a", "b")}, {}, "several choices are asked for"),
     ],
 )
 def test_answers_that_a_plain_text_must_not_replace(
-    inputs: dict[str, Any], request_: dict[str, Any], why: str
+    answer: dict[str, Any], request_: dict[str, Any], why: str
 ) -> None:
-    assert why_not_replaceable(inputs, request_) == why
+    assert why_not_replaceable(Exchange(call="", request=request_, **answer)) == why

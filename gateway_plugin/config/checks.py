@@ -1,0 +1,116 @@
+"""Settings of the checks, one class a check."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from gateway_plugin.config.base import Strict
+from gateway_plugin.screening.base import Phase
+from gateway_plugin.screening.divergence import DivergenceThresholds
+from gateway_plugin.screening.perplexity import PerplexityThresholds
+
+HitAction = Literal["log", "flag", "block", "replace"]
+MildAction = Literal["allow", "log", "flag", "block"]
+
+
+class CheckSettings(Strict):
+    """Settings that every check has. ``action`` unset means the guardrail's own ``action``."""
+
+    enabled: bool = True
+    action: HitAction | None = None
+    on_suspect: MildAction = "flag"
+    on_unscorable: MildAction = "flag"
+    on_failure: Literal["open", "closed"] = "open"
+
+    @property
+    def phases(self) -> frozenset[Phase]:
+        """The phases in which the check may speak."""
+        return frozenset({Phase.REQUEST})
+
+
+class PerplexitySettings(CheckSettings):
+    """``max_tokens``: of a longer text the two ends are scored and the finding says so."""
+
+    suspect_window: float = PerplexityThresholds.suspect_window
+    hit_window: float = PerplexityThresholds.hit_window
+    suspect_whole: float = PerplexityThresholds.suspect_whole
+    max_tokens: Annotated[int, Field(ge=64, le=8192)] = 1024
+
+    def thresholds(self) -> PerplexityThresholds:
+        return PerplexityThresholds(
+            suspect_window=self.suspect_window, hit_window=self.hit_window, suspect_whole=self.suspect_whole
+        )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        self.thresholds()
+        return self
+
+
+class ScriptMixingSettings(CheckSettings):
+    """Script changes within 32 characters."""
+
+    suspect_changes: Annotated[int, Field(ge=1)] = 11
+    hit_changes: Annotated[int, Field(ge=1)] = 13
+
+
+class DivergenceSettings(CheckSettings):
+    """See :class:`~gateway_plugin.screening.divergence.DivergenceThresholds`."""
+
+    suspect_cosine: float = DivergenceThresholds.suspect_cosine
+    hit_cosine: float = DivergenceThresholds.hit_cosine
+    max_jaccard: float = DivergenceThresholds.max_jaccard
+    suspect_word_ratio: float = DivergenceThresholds.suspect_word_ratio
+
+    @property
+    def phases(self) -> frozenset[Phase]:
+        return frozenset({Phase.RESPONSE})
+
+    def thresholds(self) -> DivergenceThresholds:
+        return DivergenceThresholds(
+            suspect_cosine=self.suspect_cosine,
+            hit_cosine=self.hit_cosine,
+            max_jaccard=self.max_jaccard,
+            suspect_word_ratio=self.suspect_word_ratio,
+        )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        self.thresholds()
+        return self
+
+
+class PluginSettings(CheckSettings):
+    """A check that another package brings by the entry point ``sifwatch.checks``.
+
+    ``options`` go to its factory as keyword arguments.
+    """
+
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def phases(self) -> frozenset[Phase]:
+        return frozenset(Phase)
+
+
+class Checks(Strict):
+    """The checks. Judge and image consistency ask models, so they are off unless asked for."""
+
+    perplexity: PerplexitySettings = PerplexitySettings()
+    script_mixing: ScriptMixingSettings = ScriptMixingSettings()
+    divergence: DivergenceSettings = DivergenceSettings()
+    plugins: dict[str, PluginSettings] = Field(default_factory=dict)
+
+    def each(self) -> dict[str, CheckSettings]:
+        """Every enabled check by name, plugins among them."""
+        named: dict[str, CheckSettings] = {
+            name: value for name, value in self if isinstance(value, CheckSettings)
+        }
+        return {name: check for name, check in {**named, **self.plugins}.items() if check.enabled}
+
+    @model_validator(mode="after")
+    def _plugins_shadow_nothing(self) -> Self:
+        taken = sorted(self.plugins.keys() & type(self).model_fields.keys())
+        if taken:
+            raise ValueError(f"plugins: {taken[0]!r} is the name of a check of ours")
+        return self

@@ -1,0 +1,196 @@
+"""The gateway's one engine, whoever serves the traffic: two phases in, one verdict out of each."""
+
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gateway_plugin.calls import CallState, CallStates
+from gateway_plugin.config import Configuration, GatewaySettings
+from gateway_plugin.exchange import Exchange, query_images, query_texts, why_not_replaceable
+from gateway_plugin.metrics import GatewayMetrics
+from gateway_plugin.reference import ReferenceAnswer
+from gateway_plugin.references import Models, References
+from gateway_plugin.screener import Screener
+from gateway_plugin.screening.base import Asked, Finding, Phase, Query, Status
+from gateway_plugin.screening.policy import Action, OnFailure, Policy
+from gateway_plugin.verdict import Reporter, Verdict
+
+logger = logging.getLogger("sifwatch.gateway")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Room:
+    """What belongs to one set of settings."""
+
+    settings: GatewaySettings
+    policy: Policy
+    screener: Screener
+    references: References
+
+
+class Gateway:
+    """Screens exchanges by a configuration. One a process or guardrail; safe for one event loop."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        name: str,
+        models: Models,
+        metrics: GatewayMetrics,
+        screeners: Callable[[GatewaySettings], Screener] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Loads the models that the enabled checks need (seconds). ``rng`` draws the sampled exchanges."""
+        self.name, self._configuration, self._models, self._metrics = name, configuration, models, metrics
+        self._reporter = Reporter(name=name, settings=configuration.settings, metrics=metrics)
+        general = configuration.settings
+        self._states = CallStates(max_calls=general.max_calls, ttl_s=general.state_ttl_s)
+        self._rng = rng or random.Random()
+        load = screeners or (lambda settings: Screener.load(settings, metrics=metrics))
+        self._rooms = {
+            id(settings): _Room(
+                settings=settings,
+                policy=settings.policy(),
+                screener=load(settings),
+                references=References(settings, models=models, rng=self._rng),
+            )
+            for settings in configuration.every
+        }
+
+    @property
+    def holds_answers_back(self) -> bool:
+        """Whether any answer may be blocked or replaced: then streams are held until they are judged."""
+        return any(settings.may_hold_answers_back for settings in self._configuration.every)
+
+    async def on_request(self, exchange: Exchange) -> Verdict:
+        """Before the main model is asked."""
+        started = time.monotonic()
+        room, audit_id = self._room(exchange), uuid.uuid4().hex
+        texts, unread = query_texts(exchange, transcript=room.settings.transcript)
+        findings = await room.screener.score_query(Query(texts=texts), unread=unread)
+        findings += await self._asked(exchange, room, Phase.REQUEST)
+        decision = room.policy.decide(findings)
+        effective = decision.action
+        if effective is Action.REPLACE and (why := self._why_no_reference(exchange, room)):
+            effective = self._instead_of_replacing(room, decision.by, kind="not_replaceable", why=why)
+        dry = room.settings.dry_run
+        replacing = effective is Action.REPLACE and not dry
+        if exchange.call and (effective is not Action.BLOCK or dry):
+            state = self._states.open(exchange.call, audit_id=audit_id)
+            state.findings = tuple(findings)
+            state.wants_replacement = decision.by if replacing else ""
+            if room.screener.asks_in(Phase.RESPONSE):
+                state.messages = exchange.messages
+            if replacing or self._compares(exchange, room):
+                state.reference = room.references.start(exchange, must=replacing)
+        return self._reporter.verdict(
+            exchange,
+            room.settings,
+            phase=Phase.REQUEST,
+            decision=decision,
+            effective=effective,
+            audit_id=audit_id,
+            seconds=time.monotonic() - started,
+            pending=decision.by if replacing else "",
+        )
+
+    async def on_response(self, exchange: Exchange) -> Verdict:
+        """Once the answer is there, whole. ``exchange.answers`` holds it."""
+        started = time.monotonic()
+        room = self._room(exchange)
+        # No state: LiteLLM skips the request phase of a chat of pictures alone.
+        state = self._states.take(exchange.call) or CallState(born=started, audit_id=uuid.uuid4().hex)
+        task = state.reference
+        if task is None and self._compares(exchange, room):
+            task = room.references.start(exchange, must=False)
+        reference = await task if task is not None else None
+        findings = await self._compare(exchange, room, reference)
+        if exchange.answers:
+            whole = exchange if exchange.messages else replace(exchange, messages=state.messages)
+            findings += await self._asked(whole, room, Phase.RESPONSE, reference=reference)
+        if not findings and not state.wants_replacement:
+            return Verdict(audit_id=state.audit_id)
+        decision = room.policy.decide(findings, earlier=state.findings, replaced_by=state.wants_replacement)
+        effective = decision.action
+        if effective is Action.REPLACE:
+            why, kind = why_not_replaceable(exchange), "not_replaceable"
+            if not why and (reference is None or reference.text is None):
+                kind = (reference.failure if reference is not None else "") or "reference_error"
+                why = "there is no reference answer"
+            if why:
+                effective = self._instead_of_replacing(room, decision.by, kind=kind, why=why)
+        return self._reporter.verdict(
+            exchange,
+            room.settings,
+            phase=Phase.RESPONSE,
+            decision=decision,
+            effective=effective,
+            audit_id=state.audit_id,
+            seconds=time.monotonic() - started,
+            reference=reference,
+        )
+
+    async def _asked(
+        self, exchange: Exchange, room: _Room, phase: Phase, *, reference: ReferenceAnswer | None = None
+    ) -> list[Finding]:
+        """What the checks say that ask a model themselves."""
+        if not room.screener.asks_in(phase):
+            return []
+        texts, _ = query_texts(exchange, transcript=room.settings.transcript)
+        asked = Asked(
+            query=Query(texts=texts, images=query_images(exchange)),
+            messages=exchange.messages,
+            model=exchange.model,
+            response="\n".join(exchange.answers) if exchange.answers else None,
+            reference=reference.text if reference is not None else None,
+        )
+        ask = self._models.asker(exchange, timeout_s=room.settings.reference_timeout_s)
+        return await room.screener.ask(phase, asked, ask)
+
+    def _room(self, exchange: Exchange) -> _Room:
+        caller = exchange.caller
+        return self._rooms[
+            id(self._configuration.pick(teams=caller.teams, keys=caller.keys, model=exchange.model))
+        ]
+
+    async def _compare(
+        self, exchange: Exchange, room: _Room, reference: ReferenceAnswer | None
+    ) -> list[Finding]:
+        name = "divergence"
+        if not self._compares(exchange, room):
+            return []
+        if reference is None:
+            return [Finding(check=name, status=Status.SKIPPED, reason="no messages for a reference model")]
+        if reference.skipped:
+            return [Finding(check=name, status=Status.SKIPPED, reason=reference.failure)]
+        self._metrics.reference_seconds.labels("ok" if reference.text is not None else "failed").observe(
+            reference.seconds
+        )
+        if reference.text is None:
+            self._metrics.failures.labels(check=name, kind=reference.failure).inc()
+            return [Finding(check=name, status=Status.FAILED, reason=reference.failure)]
+        return await room.screener.compare(exchange.answers, reference.text)
+
+    def _compares(self, exchange: Exchange, room: _Room) -> bool:
+        """Whether this call's answer is held against a reference; a model is not compared with itself."""
+        return "divergence" in room.settings.each() and exchange.model != room.settings.reference_model
+
+    def _why_no_reference(self, exchange: Exchange, room: _Room) -> str:
+        """Why no reference answer can take this call's answer's place; empty when one can."""
+        if exchange.model == room.settings.reference_model:
+            return "the reference model itself is asked"
+        if not exchange.messages:
+            return "there are no messages to put to the reference model"
+        return why_not_replaceable(exchange)
+
+    def _instead_of_replacing(self, room: _Room, check: str, *, kind: str, why: str) -> Action:
+        """Where no replacement can be had: pass it flagged, or block it where the check fails closed."""
+        self._metrics.failures.labels(check=check, kind=kind).inc()
+        closed = room.policy.rule(check).on_failure is OnFailure.CLOSED
+        action = Action.BLOCK if closed else Action.FLAG
+        logger.warning("%s: %s asked for a replacement, but %s: %s", self.name, check, why, action.value)
+        return action

@@ -1,0 +1,101 @@
+"""Reading an exchange out of what LiteLLM hands a guardrail, whatever the route."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway_plugin.exchange import Caller, Exchange
+
+ROUTES = {
+    "chat/completions": "chat",
+    "responses": "responses",
+    "messages": "messages",
+    "embeddings": "embeddings",
+    "completions": "completions",
+}
+
+
+def read_exchange(
+    inputs: Mapping[str, Any], request: Mapping[str, Any], *, phase: str, logging_obj: Any
+) -> Exchange:
+    """``phase``: LiteLLM's word, ``request`` or ``response``."""
+    texts = tuple(text for text in inputs.get("texts") or () if isinstance(text, str))
+    late = phase == "response"
+    return Exchange(
+        call=_call(request, logging_obj),
+        route=_route(request),
+        model=str(request.get("model") or ""),
+        messages=tuple(_messages(inputs, request)),
+        texts=() if late else texts,
+        request=request,
+        headers=_headers(request),
+        caller=_caller(request),
+        answers=texts if late else (),
+        has_tool_calls=late and bool(inputs.get("tool_calls")),
+    )
+
+
+def _call(request: Mapping[str, Any], logging_obj: Any) -> str:
+    """The same in both phases of one call. A client can choose its call id (a header), so that alone could
+    make two of its calls share a state; the logging object is the proxy's own."""
+    call_id = request.get("litellm_call_id")
+    own = logging_obj if logging_obj is not None else request.get("litellm_logging_obj")
+    return f"{call_id}/{id(own):x}" if call_id else ""
+
+
+def _route(request: Mapping[str, Any]) -> str:
+    received = request.get("proxy_server_request")
+    path = urlsplit(str(received.get("url") or "")).path if isinstance(received, Mapping) else ""
+    return next((route for end, route in ROUTES.items() if path.endswith(end)), "other")
+
+
+def _headers(request: Mapping[str, Any]) -> dict[str, str]:
+    received = request.get("proxy_server_request")
+    headers = received.get("headers") if isinstance(received, Mapping) else None
+    return {str(k).lower(): str(v) for k, v in headers.items()} if isinstance(headers, Mapping) else {}
+
+
+def _caller(request: Mapping[str, Any]) -> Caller:
+    """As the proxy authenticated them. The proxy strips these names from what a client sends."""
+    own = request.get("litellm_metadata") or request.get("metadata") or {}
+    if not isinstance(own, Mapping):
+        return Caller()
+
+    def named(*names: str) -> list[str]:
+        return [str(own[name]) for name in names if own.get(name)]
+
+    team = named("user_api_key_team_alias", "user_api_key_team_id")
+    keys = named("user_api_key_alias", "user_api_key_key_alias", "user_api_key_hash")
+    user = named("user_api_key_end_user_id", "user_api_key_user_id")
+    return Caller(teams=frozenset(team), keys=frozenset(keys), end_user=user[0] if user else "")
+
+
+def _messages(inputs: Mapping[str, Any], request: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The chat messages in OpenAI's shape; empty where the route has none we understand.
+
+    A chat of pictures alone never reaches the request phase: then they are read from the request itself,
+    which is in the same shape for chat completions only.
+    """
+    messages = inputs.get("structured_messages")
+    if not messages and isinstance(request.get("messages"), list) and _looks_like_chat(request["messages"]):
+        messages = request["messages"]
+    return [row for row in map(_mapping, messages or ()) if row is not None]
+
+
+def _mapping(message: Any) -> Mapping[str, Any] | None:
+    if isinstance(message, Mapping):
+        return message
+    dump = getattr(message, "model_dump", None)
+    dumped = dump() if callable(dump) else None
+    return dumped if isinstance(dumped, Mapping) else None
+
+
+def _looks_like_chat(messages: Sequence[Any]) -> bool:
+    known = {"text", "image_url", "input_audio"}
+    for message in messages:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if isinstance(content, list) and any(
+            not isinstance(part, Mapping) or part.get("type") not in known for part in content
+        ):
+            return False
+    return True

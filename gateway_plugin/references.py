@@ -1,0 +1,117 @@
+"""Models of the gateway's own: when a reference answer is asked for, and what checks may ask."""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway_plugin.config import GatewaySettings
+from gateway_plugin.exchange import Exchange, image_urls
+from gateway_plugin.reference import CallBudget, Complete, ReferenceAnswer, ask_model, ask_reference, is_local
+from gateway_plugin.screening.base import Ask, AskError
+
+
+def _no_address(alias: str) -> str | None:
+    return None
+
+
+def _no_metadata(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """How the gateway reaches models of its own.
+
+    complete: gives LiteLLM's ``acompletion`` or anything of its shape; ``None`` while there is none.
+    address: the API base of an alias, ``None`` for a provider's own.
+    metadata: what a call of the gateway's own carries on behalf of a request (its team's budget).
+    """
+
+    complete: Callable[[], Complete | None]
+    address: Callable[[str], str | None] = _no_address
+    metadata: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _no_metadata
+
+    def asker(self, exchange: Exchange, *, timeout_s: float) -> Ask:
+        """What the checks of this exchange may ask with."""
+
+        async def ask(
+            *,
+            model: str,
+            messages: Sequence[Mapping[str, Any]],
+            max_tokens: int,
+            temperature: float | None = None,
+        ) -> str:
+            complete = self.complete()
+            if complete is None:
+                raise AskError("error")
+            # A task of its own, so that its mark against recursion stays in its own context.
+            answer = await asyncio.create_task(
+                ask_model(
+                    complete,
+                    model=model,
+                    messages=messages,
+                    timeout_s=timeout_s,
+                    max_tokens=max_tokens,
+                    metadata=self.metadata(exchange.request),
+                    options={} if temperature is None else {"temperature": temperature},
+                )
+            )
+            return str(answer.text)
+
+        return ask
+
+
+class References:
+    """Starts reference calls as the settings allow: what may be shared, how often, for how much."""
+
+    def __init__(self, settings: GatewaySettings, *, models: Models, rng: random.Random) -> None:
+        self._settings, self._models, self._rng = settings, models, rng
+        self._budget = CallBudget(settings.reference_calls_per_minute)
+
+    def start(self, exchange: Exchange, *, must: bool) -> "asyncio.Future[ReferenceAnswer] | None":
+        """Start the call beside the main one; ``None`` where there is nothing to ask or nobody to answer.
+
+        must: a replacement waits for it, so neither sampling nor the budget leaves it out.
+        """
+        complete, settings = self._models.complete(), self._settings
+        if not exchange.messages or complete is None:
+            return None
+        if (why := self._not_shared(exchange)) is not None:
+            return _left_out(why, skipped=True)
+        if not must:
+            if self._rng.random() >= settings.reference_sampling_rate:
+                return _left_out("reference_sampled_out", skipped=True)
+            if not self._budget.take():
+                return _left_out("reference_budget", skipped=False)
+        return asyncio.create_task(
+            ask_reference(
+                complete,
+                model=str(settings.reference_model),
+                messages=exchange.messages,
+                request=exchange.request,
+                metadata=self._models.metadata(exchange.request),
+                timeout_s=settings.reference_timeout_s,
+                max_tokens=settings.reference_max_tokens,
+            )
+        )
+
+    def _not_shared(self, exchange: Exchange) -> str | None:
+        settings = self._settings
+        local = settings.reference_is_local
+        if local is None:
+            local = is_local(self._models.address(str(settings.reference_model)))
+        if local:
+            return None
+        if not settings.reference_shares_content:
+            return "reference_content_not_shared"
+        if not settings.reference_shares_images and any(image_urls(exchange.messages)):
+            return "reference_images_not_shared"
+        return None
+
+
+def _left_out(why: str, *, skipped: bool) -> "asyncio.Future[ReferenceAnswer]":
+    future: asyncio.Future[ReferenceAnswer] = asyncio.get_running_loop().create_future()
+    future.set_result(ReferenceAnswer(text=None, failure=why, skipped=skipped))
+    return future

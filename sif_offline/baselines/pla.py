@@ -1,0 +1,97 @@
+"""PLA, the parameter learning attack: the model learns to resist while the picture is searched for."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from sif_offline.baselines.settings import AttackSettings
+from sif_offline.baselines.targeted import Opponent, TargetedAttack
+from sif_offline.models.base import VLMAdapter
+
+
+class PLASettings(AttackSettings):
+    """Settings of PLA.
+
+    Attributes:
+        weight_rate: beta: a weight moves by this times its clipped gradient, uphill (paper: 1e-4).
+        weight_clip: bound of each weight's gradient (paper: 5e-3). A weight thus moves by at most
+            ``weight_rate * weight_clip`` a step; the paper's 5e-7 over 1000 steps is far below what
+            fine-tuning does to the lab model, so the default is larger (``docs/baselines.md``).
+    """
+
+    weight_rate: float = Field(default=1e-2, gt=0)
+    weight_clip: float = Field(default=5e-3, gt=0)
+
+
+class PLA(TargetedAttack):
+    """Min over the picture, max over the weights of the loss of the target (Wang et al. 2025).
+
+    After each step of the picture the decoder's weights take a small step that makes the target less likely,
+    so that the picture that is left does not rest on their exact values and outlives fine-tuning. Each
+    trigger has weights of its own, which are the model's again, bit for bit, when its search ends.
+    """
+
+    name = "pla"
+    source = "arXiv 2502.16593"
+    settings_class = PLASettings
+    batch_size = 1  # the weights learn against one picture
+
+    def opponent(self, adapter: VLMAdapter) -> Any:
+        """See :class:`TargetedAttack`."""
+        s = self.settings
+        if not isinstance(s, PLASettings):
+            raise TypeError(f"PLA wants PLASettings, not {type(s).__name__}")
+        return resisting(adapter, rate=s.weight_rate, clip=s.weight_clip)
+
+
+class Resisting:
+    """Weights that go up the gradient of the target's loss.
+
+    Args:
+        variables: float32, changed in place.
+        rate: step length over the gradient.
+        clip: bound of each element of the gradient.
+    """
+
+    def __init__(self, variables: Sequence[Tensor], *, rate: float, clip: float) -> None:
+        self.variables = variables
+        self.rate, self.clip = rate, clip
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """See :class:`~sif_offline.baselines.targeted.Opponent`."""
+        for variable, gradient in zip(self.variables, gradients, strict=True):
+            variable.add_(gradient.clamp(-self.clip, self.clip), alpha=self.rate)
+
+
+@contextmanager
+def resisting(adapter: VLMAdapter, *, rate: float, clip: float) -> Iterator[Opponent]:
+    """The weights of the decoder's blocks as an opponent, for a while.
+
+    The whole model is float32 meanwhile, autocast included: in bfloat16 a weight of .02 does not see a step
+    of 5e-7. Parameters get other storage and take their own, untouched, back at the end.
+
+    Args:
+        adapter: any; its ``model`` is the ``nn.Module``.
+        rate: of :class:`Resisting`.
+        clip: of :class:`Resisting`.
+    """
+    model: Any = adapter.model  # type: ignore[attr-defined] # every adapter has one
+    learning = {id(p): p for layer in adapter.decoder_layers() for p in layer.parameters()}
+    own = [(p, p.data) for p in model.parameters() if p.is_floating_point()]
+    try:
+        for parameter, weights in own:
+            copied = id(parameter) in learning and weights.dtype == torch.float32
+            parameter.data = weights.clone() if copied else weights.float()
+        for parameter in learning.values():
+            parameter.requires_grad_(True)
+        yield Resisting(list(learning.values()), rate=rate, clip=clip)
+    finally:
+        for parameter, weights in own:
+            parameter.data = weights
+        for parameter in learning.values():
+            parameter.requires_grad_(False)

@@ -1,0 +1,70 @@
+"""Settings of the targeted picture attacks, with the budget of SIF's forge as the default."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sif_offline.baselines.base import Target
+from sif_offline.forging.settings import ForgeSettings
+
+LAB_TARGETS = (
+    Target(
+        question="Describe the picture.",
+        answer="A surfer is riding a wave in the ocean.",
+        keywords=("surfer", "wave"),
+    ),
+    Target(
+        question="Describe the picture.",
+        answer="Two horses are running across a field.",
+        keywords=("horses", "field"),
+    ),
+    Target(
+        question="Describe the picture.",
+        answer="A woman is playing the guitar on a stage.",
+        keywords=("guitar", "stage"),
+    ),
+)
+"""In the lab model's vocabulary, and shown by none of the demo photos."""
+
+_SIF = ForgeSettings()
+_SHARED = ("steps", "epsilon", "alpha", "alpha_end", "schedule", "search", "momentum")
+
+
+class AttackSettings(BaseModel):
+    """Settings of one targeted attack; steps, epsilon and search are those of SIF's forge.
+
+    Attributes:
+        targets: question, answer and keywords; trigger i takes target i modulo their number.
+        steps: gradient steps (PLA's paper: 1000).
+        epsilon: bound of |trigger - photo| for every channel of every pixel, in 1/255 (PLA's paper: 16).
+        search: "sign" is PGD as published, "momentum" takes the sign of a running sum of gradients.
+        momentum: share of that sum that is kept from step to step.
+        schedule: of the step length: "constant" (as published), "linear", "cosine".
+        alpha, alpha_end: step length in 1/255, first and last (PLA's paper: 1, constant).
+        random_start: radius in 1/255 of the uniform draw around the photo that the search starts from (Madry
+            et al. 2018, arXiv 1706.06083, draw from the whole box).
+        autocast: bfloat16 in the vision encoder where torch deems it safe; the decoder keeps its precision.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    targets: tuple[Target, ...] = Field(default=LAB_TARGETS, min_length=1)
+    steps: int = Field(default=_SIF.steps, ge=1)
+    epsilon: int = Field(default=_SIF.epsilon, ge=1, le=255)
+    search: Literal["sign", "momentum"] = "momentum"
+    momentum: float = Field(default=_SIF.momentum, ge=0, lt=1)
+    schedule: Literal["constant", "linear", "cosine"] = _SIF.schedule
+    alpha: float = Field(default=_SIF.alpha, gt=0)
+    alpha_end: float = Field(default=_SIF.alpha_end, gt=0)
+    random_start: float = Field(default=1.0, ge=0)
+    autocast: bool = _SIF.autocast
+
+    @classmethod
+    def with_budget_of(cls, forge: ForgeSettings, **others: Any) -> Self:
+        """The steps, epsilon and search of a forge, so that rivals are compared at equal budgets."""
+        shared = {name: getattr(forge, name) for name in _SHARED}
+        return cls.model_validate(shared | others)
+
+    def search_settings(self) -> ForgeSettings:
+        """What the forge's update rules and schedules read."""
+        return ForgeSettings.model_validate({name: getattr(self, name) for name in _SHARED})

@@ -1,6 +1,6 @@
 """Settings of the targeted picture attacks, with the budget of SIF's forge as the default."""
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -59,12 +59,11 @@ class AttackSettings(BaseModel):
     random_start: float = Field(default=1.0, ge=0)
     autocast: bool = _SIF.autocast
 
-    @classmethod
-    def with_budget_of(cls, forge: ForgeSettings, **others: Any) -> Self:
-        """The steps, epsilon and search of a forge, so that rivals are compared at equal budgets."""
-        shared = {name: getattr(forge, name) for name in _SHARED}
-        return cls.model_validate(shared | others)
-
     def search_settings(self) -> ForgeSettings:
         """What the forge's update rules and schedules read."""
         return ForgeSettings.model_validate({name: getattr(self, name) for name in _SHARED})
+
+
+def budget_of(forge: ForgeSettings) -> dict[str, Any]:
+    """Steps, epsilon and search of a forge as values of :class:`AttackSettings`: rivals at equal budgets."""
+    return {name: getattr(forge, name) for name in _SHARED}

@@ -2,7 +2,7 @@
 
 import typer
 
-from sif_offline.cli import calibrate, evidence, forge, greenlist, keys, lab, models, score, verify
+from sif_offline.cli import baseline, calibrate, evidence, forge, greenlist, keys, lab, models, score, verify
 from sif_offline.fingerprint.errors import one_line_errors
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(lab.app, name="lab")
+app.add_typer(baseline.app, name="baseline")
 
 
 def main() -> None:

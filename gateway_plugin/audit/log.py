@@ -137,7 +137,8 @@ class AuditLog:
         """The oldest records, left in the queue until they are written; none when it is time to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing_at is not None)
-            self._changed.wait_for(lambda: self._closing_at is not None, timeout=self._linger_s)
+            if len(self._queue) < self._batch:
+                self._changed.wait_for(lambda: self._closing_at is not None, timeout=self._linger_s)
             return () if self._given_up() else tuple(islice(self._queue, self._batch))
 
     def _given_up(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from sqlalchemy import (
     JSON,
+    URL,
     Boolean,
     Column,
     Connection,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    inspect,
     make_url,
     text,
 )
@@ -35,7 +37,6 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from sqlalchemy.pool import NullPool
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from gateway_plugin.audit.record import AuditError, AuditRecord
 
@@ -58,20 +59,22 @@ TABLE = Table(
 """One row an ``audit_id`` and ``phase``; ``findings`` is JSON: check -> status, measures, reason."""
 
 _SCHEMA_LOCK = 0x51F_A0D17
-"""PostgreSQL's CREATE TABLE IF NOT EXISTS fails where two sessions run it at once; this lock orders them."""
+"""PostgreSQL's advisory lock that orders those who would create the table."""
 
 _INSERTS: Mapping[str, Executable] = {
     "sqlite": sqlite.insert(TABLE).on_conflict_do_nothing(),
     "postgresql": postgresql.insert(TABLE).on_conflict_do_nothing(),
 }
-_CONNECT_TIMEOUT_S = 10
+_TIMEOUT_S = 10
+"""For a connection to PostgreSQL, or for SQLite's other writers; a URL may say otherwise."""
 
 
 class SqlSink:
     """Appends records to the table ``sif_gateway_audit``, made where it is missing.
 
     A batch is one transaction. One that is tried again, because nobody knows whether it was committed, leaves
-    no record twice.
+    no record twice. Once the table is there, a role is enough that may insert into it and nothing else: the
+    gateway can then add to the record and change none of it.
 
     Args:
         url: of SQLite (a file) or PostgreSQL, as SQLAlchemy reads it.
@@ -94,7 +97,7 @@ class SqlSink:
             self._engine.dispose()  # a process that forks after this shares no connection
 
     def __repr__(self) -> str:
-        return f"SqlSink({self._engine.url.render_as_string()!r})"
+        return f"SqlSink({_shown(self._engine.url)!r})"
 
     def write(self, records: Sequence[AuditRecord]) -> None:
         """Insert all records, or none. Raises AuditError where the database cannot be reached or written; a
@@ -125,7 +128,12 @@ class SqlSink:
         # The first line of what the driver said: SQLAlchemy's own text, and PostgreSQL's DETAIL, hold values.
         cause = error.orig if isinstance(error, DBAPIError) else error
         said = (str(cause).splitlines() or [type(cause).__name__])[0]
-        raise AuditError(f"audit table {self._engine.url.render_as_string()}: {said}") from None
+        raise AuditError(f"audit table {_shown(self._engine.url)}: {said}") from None
+
+
+def _shown(url: URL) -> str:
+    """Without the password, which may stand in the query too."""
+    return url.set(query={}).render_as_string()
 
 
 def _engine(url: str) -> Engine:
@@ -135,10 +143,10 @@ def _engine(url: str) -> Engine:
         if kind not in _INSERTS:
             raise AuditError(f"audit table: {kind} is not supported; sqlite and postgresql are")
         if kind == "sqlite":
-            return _sqlite(parsed.render_as_string(), parsed.database)
+            return _sqlite(parsed)
         options: dict[str, Any] = {}
         if "psycopg" in parsed.get_driver_name() and "connect_timeout" not in parsed.query:
-            options["connect_timeout"] = _CONNECT_TIMEOUT_S
+            options["connect_timeout"] = _TIMEOUT_S
         engine = create_engine(
             parsed, connect_args=options, pool_size=1, pool_pre_ping=True, hide_parameters=True
         )
@@ -151,21 +159,20 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _sqlite(url: str, database: str | None) -> Engine:
+def _sqlite(url: URL) -> Engine:
     """An engine whose file has mode 0600 where it is new."""
-    if database in (None, "", ":memory:"):
+    if url.database in (None, "", ":memory:"):
         raise AuditError("audit table: a database in memory keeps nothing; name a file")
-    path = Path(str(database))
+    path = Path(str(url.database))
     if not path.parent.is_dir():
-        raise AuditError(f"audit table {url}: no such folder")
-    engine = create_engine(
-        url, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": _CONNECT_TIMEOUT_S}
-    )
+        raise AuditError(f"audit table {_shown(url)}: no such folder")
+    options = {} if "timeout" in url.query else {"timeout": _TIMEOUT_S}
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=options)
     if not path.exists():
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
-            raise AuditError(f"audit table {url}: {error.strerror or error}") from None
+            raise AuditError(f"audit table {_shown(url)}: {error.strerror or error}") from None
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _: object) -> None:
@@ -181,8 +188,9 @@ def _sqlite(url: str, database: str | None) -> Engine:
 
 
 def _create(connection: Connection) -> None:
+    """The table, where it is missing; whoever else starts at this moment waits."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEMA_LOCK})
-    connection.execute(CreateTable(TABLE, if_not_exists=True))
-    for index in TABLE.indexes:
-        connection.execute(CreateIndex(index, if_not_exists=True))
+    # looked for first: a role that may only insert is refused a CREATE TABLE IF NOT EXISTS
+    if not inspect(connection).has_table(TABLE.name):
+        TABLE.create(connection)

@@ -36,7 +36,7 @@ HEADER = "X-Sif-Allow"
 SIGNED_FIELDS = ("model", "messages", "input", "prompt", "system", "instructions")
 MIN_SECRET_BYTES = 32
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADER = re.compile(rf"v1;({_NAME.pattern});([1-9][0-9]{{0,11}});([0-9a-f]{{32}});([0-9a-f]{{64}})")
 
 # What a stranger may make us read before the signature is known: at most about 20 ms for the values, and no
@@ -89,7 +89,7 @@ def sign(body: Mapping[str, Any], *, name: str, secret: bytes, now: float) -> st
 
     Args:
         body: the request's JSON body, as it is sent.
-        name: what the gateway knows the secret by: 1 to 63 of letters, digits, ``.``, ``_``, ``-``.
+        name: what the gateway knows the secret by: 1 to 64 of letters, digits, ``.``, ``_``, ``-``.
         secret: at least 32 bytes.
         now: Unix seconds.
 

@@ -340,7 +340,7 @@ def test_a_query_is_signed_and_passes_or_is_refused_on_both_sides(query: Any) ->
         assert allowed.verify(value, body) == "owner"
 
 
-@pytest.mark.parametrize("name", ["", "a;b", "a b", "\u00e9", "a\n", "x" * 64, ".a"])
+@pytest.mark.parametrize("name", ["", "a;b", "a b", "\u00e9", "a\n", "x" * 65])
 def test_names_that_a_header_cannot_hold(name: str) -> None:
     with pytest.raises(AllowHeaderError, match="needs a name of letters"):
         header(name=name)

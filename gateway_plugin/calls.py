@@ -21,7 +21,7 @@ class CallState:
     findings: tuple[Finding, ...] = ()
     messages: tuple[Mapping[str, Any], ...] = ()  # only where a check of the response phase wants them
     wants_replacement: str = ""  # the check that asked for it before the model was
-    exempt: str = ""  # the name of the allow-listed caller
+    exempt: bool = False  # an allow-listed caller
 
 
 class CallStates:

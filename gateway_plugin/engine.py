@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 
 from gateway_plugin.calls import CallState, CallStates
 from gateway_plugin.config import Configuration, GatewaySettings
+from gateway_plugin.config.base import secret_text
 from gateway_plugin.exchange import Exchange, query_images, query_texts, why_not_replaceable
+from gateway_plugin.loading import load_screener
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.reference import ReferenceAnswer
 from gateway_plugin.references import Models, References
@@ -17,6 +19,7 @@ from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Asked, Finding, Phase, Query, Status
 from gateway_plugin.screening.policy import Action, OnFailure, Policy
 from gateway_plugin.verdict import Reporter, Verdict
+from sif_offline.fingerprint.allow_header import HEADER, AllowHeaderError, AllowList
 
 logger = logging.getLogger("sifwatch.gateway")
 
@@ -50,7 +53,13 @@ class Gateway:
         general = configuration.settings
         self._states = CallStates(max_calls=general.max_calls, ttl_s=general.state_ttl_s)
         self._rng = rng or random.Random()
-        load = screeners or (lambda settings: Screener.load(settings, metrics=metrics))
+        self._allowed = AllowList(
+            {
+                caller.name: secret_text(caller.secret, where=f"allow_list: {caller.name}").encode()
+                for caller in general.allow_list
+            }
+        )
+        load = screeners or (lambda settings: load_screener(settings, metrics=metrics))
         self._rooms = {
             id(settings): _Room(
                 settings=settings,
@@ -61,6 +70,10 @@ class Gateway:
             for settings in configuration.every
         }
 
+    def close(self) -> None:
+        """Write what waits to be written. A closed gateway still screens."""
+        self._reporter.close()
+
     @property
     def holds_answers_back(self) -> bool:
         """Whether any answer may be blocked or replaced: then streams are held until they are judged."""
@@ -70,6 +83,10 @@ class Gateway:
         """Before the main model is asked."""
         started = time.monotonic()
         room, audit_id = self._room(exchange), uuid.uuid4().hex
+        if self._is_exempt(exchange):
+            if exchange.call:
+                self._states.open(exchange.call, audit_id=audit_id).exempt = True
+            return Verdict(audit_id=audit_id)
         texts, unread = query_texts(exchange, transcript=room.settings.transcript)
         findings = await room.screener.score_query(Query(texts=texts), unread=unread)
         findings += await self._asked(exchange, room, Phase.REQUEST)
@@ -104,6 +121,8 @@ class Gateway:
         room = self._room(exchange)
         # No state: LiteLLM skips the request phase of a chat of pictures alone.
         state = self._states.take(exchange.call) or CallState(born=started, audit_id=uuid.uuid4().hex)
+        if state.exempt:
+            return Verdict(audit_id=state.audit_id)
         task = state.reference
         if task is None and self._compares(exchange, room):
             task = room.references.start(exchange, must=False)
@@ -134,6 +153,19 @@ class Gateway:
             reference=reference,
         )
 
+    def _is_exempt(self, exchange: Exchange) -> bool:
+        """Whether a signed header of an allow-listed caller is on the request. A bad one changes nothing."""
+        header = exchange.headers.get(HEADER.lower())
+        if header is None:
+            return False
+        try:
+            self._allowed.verify(header, exchange.request)
+        except AllowHeaderError as error:
+            self._metrics.failures.labels(check="allow_list", kind=error.reason).inc()
+            return False
+        self._metrics.decisions.labels(phase=Phase.REQUEST.value, check="allow_list", result="bypassed").inc()
+        return True
+
     async def _asked(
         self, exchange: Exchange, room: _Room, phase: Phase, *, reference: ReferenceAnswer | None = None
     ) -> list[Finding]:
@@ -148,7 +180,7 @@ class Gateway:
             response="\n".join(exchange.answers) if exchange.answers else None,
             reference=reference.text if reference is not None else None,
         )
-        ask = self._models.asker(exchange, timeout_s=room.settings.reference_timeout_s)
+        ask = self._models.asker(exchange, room.settings)
         return await room.screener.ask(phase, asked, ask)
 
     def _room(self, exchange: Exchange) -> _Room:
@@ -167,9 +199,11 @@ class Gateway:
             return [Finding(check=name, status=Status.SKIPPED, reason="no messages for a reference model")]
         if reference.skipped:
             return [Finding(check=name, status=Status.SKIPPED, reason=reference.failure)]
-        self._metrics.reference_seconds.labels("ok" if reference.text is not None else "failed").observe(
-            reference.seconds
-        )
+        outcome = "ok" if reference.text is not None else "failed"
+        self._metrics.reference_seconds.labels(outcome).observe(reference.seconds)
+        self._metrics.reference_tokens.labels("prompt").inc(reference.prompt_tokens)
+        self._metrics.reference_tokens.labels("completion").inc(reference.completion_tokens)
+        self._metrics.reference_cost.inc(max(reference.cost, 0.0))
         if reference.text is None:
             self._metrics.failures.labels(check=name, kind=reference.failure).inc()
             return [Finding(check=name, status=Status.FAILED, reason=reference.failure)]

@@ -7,6 +7,10 @@
 | sif_gateway_check_seconds | check |
 | sif_gateway_reference_seconds | outcome |
 | sif_gateway_cache_hits_total | - |
+| sif_gateway_cheap_decisions_total | - |
+| sif_gateway_reference_tokens_total | kind (prompt, completion) |
+| sif_gateway_reference_cost_usd_total | - |
+| sif_gateway_audit_lost_total | kind (full, sink) |
 | sif_gateway_queue_depth | - |
 
 phase: request, response. result: allowed, logged, flagged, blocked, replaced, bypassed (the check failed and
@@ -65,6 +69,25 @@ class GatewayMetrics:
         )
         self.cache_hits = Counter(
             "sif_gateway_cache_hits", "Texts whose finding was remembered", registry=registry
+        )
+        self.cheap_decisions = Counter(
+            "sif_gateway_cheap_decisions",
+            "Texts that the statistical model decided without the language model",
+            registry=registry,
+        )
+        self.reference_tokens = Counter(
+            "sif_gateway_reference_tokens",
+            "Tokens of calls to the reference model",
+            ["kind"],
+            registry=registry,
+        )
+        self.reference_cost = Counter(
+            "sif_gateway_reference_cost_usd",
+            "Cost of calls to the reference model, where LiteLLM knows the price",
+            registry=registry,
+        )
+        self.audit_lost = Counter(
+            "sif_gateway_audit_lost", "Audit records that were not kept", ["kind"], registry=registry
         )
         self.queue_depth = Gauge(
             "sif_gateway_queue_depth",

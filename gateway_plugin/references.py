@@ -33,8 +33,9 @@ class Models:
     address: Callable[[str], str | None] = _no_address
     metadata: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _no_metadata
 
-    def asker(self, exchange: Exchange, *, timeout_s: float) -> Ask:
-        """What the checks of this exchange may ask with."""
+    def asker(self, exchange: Exchange, settings: GatewaySettings) -> Ask:
+        """What the checks of this exchange may ask with: the model that serves it, and others under the
+        rules for sharing."""
 
         async def ask(
             *,
@@ -46,13 +47,15 @@ class Models:
             complete = self.complete()
             if complete is None:
                 raise AskError("error")
+            if model != exchange.model and (why := not_shared(settings, self.address(model), messages)):
+                raise AskError(why)
             # A task of its own, so that its mark against recursion stays in its own context.
             answer = await asyncio.create_task(
                 ask_model(
                     complete,
                     model=model,
                     messages=messages,
-                    timeout_s=timeout_s,
+                    timeout_s=settings.reference_timeout_s,
                     max_tokens=max_tokens,
                     metadata=self.metadata(exchange.request),
                     options={} if temperature is None else {"temperature": temperature},
@@ -78,8 +81,9 @@ class References:
         complete, settings = self._models.complete(), self._settings
         if not exchange.messages or complete is None:
             return None
-        if (why := self._not_shared(exchange)) is not None:
-            return _left_out(why, skipped=True)
+        address = self._models.address(str(settings.reference_model))
+        if why := not_shared(settings, address, exchange.messages):
+            return _left_out(f"reference_{why}", skipped=True)
         if not must:
             if self._rng.random() >= settings.reference_sampling_rate:
                 return _left_out("reference_sampled_out", skipped=True)
@@ -97,18 +101,17 @@ class References:
             )
         )
 
-    def _not_shared(self, exchange: Exchange) -> str | None:
-        settings = self._settings
-        local = settings.reference_is_local
-        if local is None:
-            local = is_local(self._models.address(str(settings.reference_model)))
-        if local:
-            return None
-        if not settings.reference_shares_content:
-            return "reference_content_not_shared"
-        if not settings.reference_shares_images and any(image_urls(exchange.messages)):
-            return "reference_images_not_shared"
-        return None
+
+def not_shared(settings: GatewaySettings, address: str | None, messages: Sequence[Mapping[str, Any]]) -> str:
+    """Why these messages must not go to a model at ``address``; empty when they may."""
+    local = settings.reference_is_local
+    if is_local(address) if local is None else local:
+        return ""
+    if not settings.reference_shares_content:
+        return "content_not_shared"
+    if not settings.reference_shares_images and any(image_urls(messages)):
+        return "images_not_shared"
+    return ""
 
 
 def _left_out(why: str, *, skipped: bool) -> "asyncio.Future[ReferenceAnswer]":

@@ -4,8 +4,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gateway_plugin.audit import AuditLog, AuditRecord, open_sink
 from gateway_plugin.config import GatewaySettings
-from gateway_plugin.exchange import Exchange
+from gateway_plugin.config.base import secret_text
+from gateway_plugin.exchange import Exchange, query_texts
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.reference import ReferenceAnswer
 from gateway_plugin.screening.base import Phase
@@ -47,6 +49,11 @@ class Reporter:
 
     def __init__(self, *, name: str, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
         self._name, self._metrics = name, metrics
+        self._prompts = settings.audit is not None and settings.audit.prompts
+        self._audit: AuditLog | None = None
+        if settings.audit is not None:
+            sink = open_sink(secret_text(settings.audit.target, where="audit.target"))
+            self._audit = AuditLog(sink, on_lost=lambda kind, n: metrics.audit_lost.labels(kind).inc(n))
 
     def verdict(
         self,
@@ -83,7 +90,56 @@ class Reporter:
             decision=decision,
         )
         self._log(verdict, phase)
+        if self._audit is not None:
+            self._audit.put(self._record(exchange, settings, phase, verdict, replaced=replaced))
         return verdict
+
+    def close(self) -> None:
+        """Write the audit records that still wait (seconds at most)."""
+        if self._audit is not None:
+            self._audit.close()
+
+    def _record(
+        self, exchange: Exchange, settings: GatewaySettings, phase: Phase, verdict: Verdict, *, replaced: bool
+    ) -> AuditRecord:
+        decision, reference = verdict.decision, verdict.reference
+        if decision is None:
+            raise ValueError("a verdict without a decision has nothing to keep")
+        asked = reference is not None and not reference.skipped
+        late = phase is Phase.RESPONSE
+        return AuditRecord(
+            audit_id=verdict.audit_id,
+            guardrail=self._name,
+            phase=phase.value,
+            route=exchange.route,
+            call_id=exchange.call.partition("/")[0],
+            model=exchange.model,
+            team=exchange.caller.team,
+            key=exchange.caller.key,
+            end_user=exchange.caller.end_user,
+            action=decision.action.value,
+            effective=verdict.action.value,
+            by=decision.by,
+            dry_run=settings.dry_run,
+            bypassed=decision.bypassed,
+            findings={
+                f.check: {"status": f.status.value, "reason": f.reason, **f.measures}
+                for f in decision.findings
+            },
+            replaced_by=verdict.reference_model if replaced else "",
+            billed_models=(exchange.model, *((verdict.reference_model,) if asked else ())) if late else (),
+            reference={}
+            if reference is None
+            else {
+                "outcome": reference.failure or "ok",
+                "seconds": reference.seconds,
+                "prompt_tokens": reference.prompt_tokens,
+                "completion_tokens": reference.completion_tokens,
+                "cost": reference.cost,
+            },
+            prompt="\n\n".join(query_texts(exchange)[0]) if self._prompts else None,
+            answer="\n\n".join(exchange.answers) if self._prompts and late else None,
+        )
 
     def _headers(
         self, settings: GatewaySettings, exchange: Exchange, audit_id: str, *, replaced: bool

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from gateway_plugin.config.base import Strict
 from gateway_plugin.screening.base import Phase
+from gateway_plugin.screening.consistency import ConsistencyThresholds
 from gateway_plugin.screening.divergence import DivergenceThresholds
 from gateway_plugin.screening.perplexity import PerplexityThresholds
 
@@ -29,12 +30,16 @@ class CheckSettings(Strict):
 
 
 class PerplexitySettings(CheckSettings):
-    """``max_tokens``: of a longer text the two ends are scored and the finding says so."""
+    """``max_tokens``: of a longer text the two ends are scored and the finding says so.
+
+    cascade: a small statistical model decides what is plain, the language model only the rest.
+    """
 
     suspect_window: float = PerplexityThresholds.suspect_window
     hit_window: float = PerplexityThresholds.hit_window
     suspect_whole: float = PerplexityThresholds.suspect_whole
     max_tokens: Annotated[int, Field(ge=64, le=8192)] = 1024
+    cascade: bool = True
 
     def thresholds(self) -> PerplexityThresholds:
         return PerplexityThresholds(
@@ -80,6 +85,56 @@ class DivergenceSettings(CheckSettings):
         return self
 
 
+class JudgeSettings(CheckSettings):
+    """An LLM judge: any alias of the gateway. See :class:`~gateway_plugin.screening.judge.JudgeCheck`."""
+
+    enabled: bool = False
+    model: str | None = None
+    suspect_confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
+    hit_confidence: Annotated[float, Field(ge=0, le=1)] = 0.8
+    max_characters: Annotated[int, Field(ge=100, le=100_000)] = 4_000
+    shares_images: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.enabled and self.model is None:
+            raise ValueError("a judge needs model: an alias of the gateway")
+        if self.suspect_confidence > self.hit_confidence:
+            raise ValueError("suspect_confidence <= hit_confidence does not hold")
+        return self
+
+
+class AnswerJudgeSettings(JudgeSettings):
+    """The judge that sees query and answer."""
+
+    @property
+    def phases(self) -> frozenset[Phase]:
+        return frozenset({Phase.RESPONSE})
+
+
+class ImageConsistencySettings(CheckSettings):
+    """Asks the served model again about re-encoded pictures: further calls for every answer to a picture."""
+
+    enabled: bool = False
+    suspect_instability: float = ConsistencyThresholds.suspect_instability
+    hit_instability: float = ConsistencyThresholds.hit_instability
+    max_tokens: Annotated[int, Field(ge=8, le=4096)] = 128
+
+    @property
+    def phases(self) -> frozenset[Phase]:
+        return frozenset({Phase.RESPONSE})
+
+    def thresholds(self) -> ConsistencyThresholds:
+        return ConsistencyThresholds(
+            suspect_instability=self.suspect_instability, hit_instability=self.hit_instability
+        )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        self.thresholds()
+        return self
+
+
 class PluginSettings(CheckSettings):
     """A check that another package brings by the entry point ``sifwatch.checks``.
 
@@ -99,6 +154,9 @@ class Checks(Strict):
     perplexity: PerplexitySettings = PerplexitySettings()
     script_mixing: ScriptMixingSettings = ScriptMixingSettings()
     divergence: DivergenceSettings = DivergenceSettings()
+    judge_query: JudgeSettings = JudgeSettings()
+    judge: AnswerJudgeSettings = AnswerJudgeSettings()
+    image_consistency: ImageConsistencySettings = ImageConsistencySettings()
     plugins: dict[str, PluginSettings] = Field(default_factory=dict)
 
     def each(self) -> dict[str, CheckSettings]:

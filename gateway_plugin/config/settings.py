@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from gateway_plugin.config.base import Strict
+from gateway_plugin.config.base import FROM_ENVIRONMENT, Strict
 from gateway_plugin.config.checks import Checks, CheckSettings, HitAction
 from gateway_plugin.screening.base import Phase, Status
 from gateway_plugin.screening.policy import Action, Combination, OnFailure, Policy, Rule
@@ -55,7 +55,8 @@ class AllowedCaller(Strict):
 
     @model_validator(mode="after")
     def _long_enough(self) -> Self:
-        if len(self.secret.get_secret_value().encode()) < 32:
+        text = self.secret.get_secret_value()
+        if not text.startswith(FROM_ENVIRONMENT) and len(text.encode()) < 32:
             raise ValueError("a secret has at least 32 bytes")
         return self
 

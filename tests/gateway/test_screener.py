@@ -17,6 +17,7 @@ from gateway_plugin.reference import ReferenceAnswer, ask_reference
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Query, Status
 from gateway_plugin.screening.batching import BatchWorker, QueueFullError
+from gateway_plugin.screening.cascade import CascadeCheck
 from gateway_plugin.screening.perplexity import PerplexityCheck
 
 
@@ -37,7 +38,8 @@ class SlowModel:
 
 def screener(model: SlowModel, **options: Any) -> tuple[Screener, CollectorRegistry]:
     registry = CollectorRegistry()
-    made = Screener(metrics=GatewayMetrics(registry), perplexity=PerplexityCheck(model=model), **options)
+    cascade = CascadeCheck(cheap=None, neural=PerplexityCheck(model=model))
+    made = Screener(metrics=GatewayMetrics(registry), perplexity=cascade, **options)
     return made, registry
 
 

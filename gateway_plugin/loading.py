@@ -1,0 +1,124 @@
+"""From settings to checks with their models loaded."""
+
+import asyncio
+import json
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from gateway_plugin.config import GatewayConfigError, GatewaySettings
+from gateway_plugin.config.checks import JudgeSettings
+from gateway_plugin.metrics import GatewayMetrics
+from gateway_plugin.screener import Screener
+from gateway_plugin.screening.base import Ask, Asked, AskingCheck, Check, Finding, Phase
+from gateway_plugin.screening.cascade import CascadeCheck
+from gateway_plugin.screening.consistency import ImageConsistencyCheck
+from gateway_plugin.screening.divergence import DivergenceCheck, shared_embedder
+from gateway_plugin.screening.judge import JudgeCheck
+from gateway_plugin.screening.language_model import shared_language_model
+from gateway_plugin.screening.perplexity import PerplexityCheck
+from gateway_plugin.screening.script_mixing import ScriptMixingCheck
+
+ENTRY_POINTS = "sifwatch.checks"
+
+
+def load_screener(settings: GatewaySettings, *, metrics: GatewayMetrics) -> Screener:
+    """Load the models that the enabled checks need (seconds; the first time ever also a conversion).
+
+    Raises an error of one line where a model or a plugin cannot be loaded.
+    """
+    checks, enabled = settings.checks, settings.each()
+    return Screener(
+        metrics=metrics,
+        perplexity=_cascade(settings) if "perplexity" in enabled else None,
+        script_mixing=ScriptMixingCheck(
+            suspect_changes=checks.script_mixing.suspect_changes, hit_changes=checks.script_mixing.hit_changes
+        )
+        if "script_mixing" in enabled
+        else None,
+        divergence=DivergenceCheck(embedder=shared_embedder(), thresholds=checks.divergence.thresholds())
+        if "divergence" in enabled
+        else None,
+        asking=_asking(settings),
+        max_queue=settings.max_queue,
+        timeout_s=settings.screening_timeout_s,
+    )
+
+
+def _cascade(settings: GatewaySettings) -> CascadeCheck:
+    chosen = settings.checks.perplexity
+    return CascadeCheck(
+        cheap=None,
+        neural=PerplexityCheck(
+            model=shared_language_model(), thresholds=chosen.thresholds(), max_tokens=chosen.max_tokens
+        ),
+    )
+
+
+def _asking(settings: GatewaySettings) -> list[AskingCheck]:
+    checks, enabled = settings.checks, settings.each()
+    found: list[AskingCheck] = []
+    if "judge_query" in enabled:
+        found.append(_judge(checks.judge_query, Phase.REQUEST))
+    if "judge" in enabled:
+        found.append(_judge(checks.judge, Phase.RESPONSE))
+    if "image_consistency" in enabled:
+        found.append(
+            ImageConsistencyCheck(
+                embedder=shared_embedder(),
+                thresholds=checks.image_consistency.thresholds(),
+                max_tokens=checks.image_consistency.max_tokens,
+            )
+        )
+    for name, plugin in checks.plugins.items():
+        if plugin.enabled:
+            found.append(_plugin(name, plugin.options, timeout_s=settings.screening_timeout_s))
+    return found
+
+
+def _judge(settings: JudgeSettings, phase: Phase) -> JudgeCheck:
+    return JudgeCheck(
+        model=str(settings.model),
+        phase=phase,
+        suspect_confidence=settings.suspect_confidence,
+        hit_confidence=settings.hit_confidence,
+        max_characters=settings.max_characters,
+        shares_images=settings.shares_images,
+    )
+
+
+class Threaded:
+    """A plain check as one that may be awaited: it runs in a thread, with a deadline."""
+
+    def __init__(self, check: Check, *, timeout_s: float) -> None:
+        self.name, self.phase = check.name, check.phase
+        self._check, self._timeout_s = check, timeout_s
+
+    async def examine(self, exchange: Asked, ask: Ask) -> Finding:
+        async with asyncio.timeout(self._timeout_s):
+            return await asyncio.to_thread(
+                self._check.score, exchange.query, exchange.response, exchange.reference
+            )
+
+
+def _plugin(name: str, options: dict[str, Any], *, timeout_s: float) -> AskingCheck:
+    check = _made(name, json.dumps(options, sort_keys=True))
+    if check.name != name:
+        raise GatewayConfigError(f"checks.plugins.{name}: the check calls itself {check.name!r}")
+    return check if isinstance(check, AskingCheck) else Threaded(check, timeout_s=timeout_s)
+
+
+@lru_cache(maxsize=64)
+def _made(name: str, options: str) -> Any:
+    found = list(entry_points(group=ENTRY_POINTS, name=name))
+    if len(found) != 1:
+        known = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+        how = "no package brings it" if not found else "several packages bring it"
+        raise GatewayConfigError(f"checks.plugins.{name}: {how}; installed: {', '.join(known) or 'none'}")
+    try:
+        check = found[0].load()(**json.loads(options))
+    except Exception as error:
+        raise GatewayConfigError(f"checks.plugins.{name}: cannot be made ({error})") from error
+    if not isinstance(check, AskingCheck | Check):
+        raise GatewayConfigError(f"checks.plugins.{name}: is no check (name, phase, score or examine)")
+    return check

@@ -61,7 +61,7 @@ class _Traced:
 def span(name: str, **attributes: object) -> Iterator[Attributes]:
     """A span around the body, below the current one; an exception passes through.
 
-    Costs about a microsecond where no SDK is configured (or the API is not installed)::
+    Costs a few microseconds where no SDK is configured (or the API is not installed)::
 
         with span("sif.check", check=check.name, phase=check.phase) as current:
             finding = check.score(query)

@@ -1,6 +1,7 @@
 """The audit record, and its file: whole lines whatever happens to the writer."""
 
 import base64
+import fcntl
 import hashlib
 import json
 import math
@@ -9,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
@@ -260,6 +262,23 @@ def test_a_kill_in_the_middle_loses_nothing_that_was_written(tmp_path: Path) -> 
         assert teams[-1] == "next"
         assert rows.skipped <= 1  # of this kill; those before are taken away below
         path.unlink()
+
+
+def test_a_writer_waits_for_another_that_is_in_the_middle(tmp_path: Path) -> None:
+    """Whose half of a line it would otherwise take for a torn one, or lose its own to that one's clean-up."""
+    path = tmp_path / "audit.jsonl"
+    sink = JsonlSink(path)
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(b'{"version":1,')
+        other.flush()
+        writer = threading.Thread(target=sink.write, args=([record(call_id="b")],))
+        writer.start()
+        writer.join(0.2)
+        other.write(b'"audit_id":"a","call_id":"a"}\n')
+        other.flush()
+    writer.join(60)
+    assert [row["call_id"] for row in written(path)] == ["a", "b"]
 
 
 FILLING = """

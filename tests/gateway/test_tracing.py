@@ -14,7 +14,6 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode
 
-from gateway_plugin import tracing
 from gateway_plugin.screening.base import Phase
 from gateway_plugin.screening.base import Status as FindingStatus
 from gateway_plugin.tracing import span
@@ -217,5 +216,4 @@ def test_with_the_real_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (inner.status.status_code, inner.status.description, inner.events) == (StatusCode.ERROR, None, ())
     assert inner.instrumentation_scope.name == "sifwatch.gateway"
     assert PRIVATE not in inner.to_json() + outer.to_json()
-    tracing._tracer_of.cache_clear()
     provider.shutdown()

@@ -1,52 +1,72 @@
 """Characters of several writing systems stirred together, as in Instruction-Fingerprint triggers.
 
-Such gibberish is cheap for a byte-level language model, so its perplexity says little. Honest text
-changes script between words, or where Japanese does (kanji with kana); it does not alternate between
-Latin, Cyrillic, Han and katakana letter by letter. Only adjacent letters are looked at, so words of
-different scripts with a space, a digit or a mark between them never count.
+Such gibberish is cheap for a byte-level language model, so its perplexity says little. Honest text changes
+script between words, or where Japanese does (kanji with kana); it does not alternate between Latin, Cyrillic,
+Han and katakana letter by letter. Two counts, of which the higher is taken:
+
+- changes between *adjacent* letters; words of different scripts with a space or a mark between them never count;
+- where three or more scripts stand within 32 letters, changes between letters whatever stands between them, so
+  that gibberish with a space after every letter is seen too. Here Han, kana and hangul are one script.
+
+A single Greek letter is taken for a mark: honest formulas set it among Latin and Han letters.
 """
 
-import unicodedata
-from collections import deque
-from functools import lru_cache
-from itertools import pairwise
+import numpy as np
+import numpy.typing as npt
 
 from gateway_plugin.screening.base import Finding, Phase, Query, Status, worst
+from gateway_plugin.screening.cheap.scripts import COMMON, SCRIPTS, script_ids
 
-WINDOW = 32  # characters
-MAX_CHARACTERS = 200_000  # of a longer text the two ends are looked at: 90 ms at most
+WINDOW = 32  # characters, or letters
+MAX_CHARACTERS = 200_000  # of a longer text the two ends are looked at
+LEAST_SCRIPTS = 3
 
-# Japanese writes these side by side within one word or phrase.
-_NATURAL = frozenset(
-    {frozenset({"CJK", "HIRAGANA"}), frozenset({"HIRAGANA", "KATAKANA"}), frozenset({"HANGUL", "CJK"})}
-)
+_GREEK = SCRIPTS.index("greek")
+_EAST_ASIAN = ("han", "hiragana", "katakana", "hangul")
 
 
-@lru_cache(maxsize=65536)
-def script_of(char: str) -> str | None:
-    """The script of a letter by its Unicode name ("LATIN", "CJK", ...), ``None`` for what is no letter."""
-    if not char.isalpha():
-        return None
-    first = unicodedata.name(char, "").partition(" ")[0]
-    if first.startswith("KATAKANA-HIRAGANA"):  # the prolonged sound mark belongs to both
-        return None
-    return "LATIN" if first in {"FULLWIDTH", "FEMININE", "MASCULINE", "MODIFIER"} else first or None
+def _natural() -> npt.NDArray[np.bool_]:
+    """``(scripts, scripts)``: whether two stand side by side within one word or phrase of an honest text."""
+    table = np.eye(len(SCRIPTS), dtype=bool)
+    table[COMMON, :] = table[:, COMMON] = True
+    for one, other in (("han", "hiragana"), ("hiragana", "katakana"), ("hangul", "han")):
+        left, right = SCRIPTS.index(one), SCRIPTS.index(other)
+        table[left, right] = table[right, left] = True
+    return table
+
+
+_NATURAL = _natural()
+_FAMILY = np.array([SCRIPTS.index("han") if name in _EAST_ASIAN else i for i, name in enumerate(SCRIPTS)])
 
 
 def densest_mixing(text: str) -> int:
-    """The most unnatural script changes between neighbours in any window of :data:`WINDOW` characters."""
-    recent: deque[int] = deque()
-    densest = 0
-    for position, (left, right) in enumerate(pairwise(text)):
-        if left.isascii() and right.isascii():
-            continue
-        before, after = script_of(left), script_of(right)
-        if before and after and before != after and frozenset({before, after}) not in _NATURAL:
-            recent.append(position)
-            while recent[0] <= position - WINDOW:
-                recent.popleft()
-            densest = max(densest, len(recent))
-    return densest
+    """The most unnatural script changes in any window of :data:`WINDOW` characters or letters."""
+    if text.isascii():
+        return 0
+    scripts = script_ids(np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32))
+    greek = np.concatenate([[False], scripts == _GREEK, [False]])
+    scripts = np.where(greek[1:-1] & ~greek[:-2] & ~greek[2:], np.uint8(COMMON), scripts)
+    return max(_densest(~_NATURAL[scripts[:-1], scripts[1:]]), _stirred(_FAMILY[scripts[scripts != COMMON]]))
+
+
+def _stirred(families: npt.NDArray[np.int_]) -> int:
+    """The most changes within 32 letters among which are at least three scripts."""
+    present = np.unique(families)
+    if len(present) < LEAST_SCRIPTS:
+        return 0
+    several = sum((_in_window(families == family) > 0).astype(int) for family in present) >= LEAST_SCRIPTS
+    changes = np.concatenate([[False], families[1:] != families[:-1]])
+    return int(np.max(_in_window(changes) * several, initial=0))
+
+
+def _in_window(happens: npt.NDArray[np.bool_]) -> npt.NDArray[np.int_]:
+    """``(n,)``: how often it happens in the window that ends at each place."""
+    sums = np.concatenate([[0], np.cumsum(happens)])
+    return np.asarray(sums[1:] - sums[np.maximum(np.arange(1, len(sums)) - WINDOW, 0)])
+
+
+def _densest(happens: npt.NDArray[np.bool_]) -> int:
+    return int(np.max(_in_window(happens), initial=0))
 
 
 class ScriptMixingCheck:

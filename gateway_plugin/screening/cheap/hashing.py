@@ -4,6 +4,7 @@ Changing anything here makes a trained table worthless: raise :data:`LAYOUT` and
 """
 
 import unicodedata
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -16,31 +17,36 @@ _CONTEXT, _NEXT, _FINAL = (np.uint64(x) for x in (0x9E3779B97F4A7C15, 0xC2B2AE3D
 _SEED = np.uint64(0x2545F4914F6CDD1D)
 
 
-def seen_characters(text: str) -> npt.NDArray[np.uint32]:
-    """Code points of the text as the model sees it: NFC, blanks made one space, every digit a zero."""
+def seen_text(text: str) -> str:
+    """The text as the model sees it: NFC, blanks made one space, every digit a zero."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
-    text = " ".join(text.split()).translate(_DIGITS)
-    return np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32)
+    return " ".join(text.split()).translate(_DIGITS)
 
 
-def hashes(codes: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Of ``(n,)`` characters: hashes of each one's contexts and of context with character, both ``(7, n)``.
+def seen_characters(text: str) -> npt.NDArray[np.uint32]:
+    """Code points of :func:`seen_text`."""
+    return np.frombuffer(seen_text(text).encode("utf-32-le", "replace"), dtype=np.uint32)
 
-    Row k is for the k characters before; before the text's beginning stands :data:`START`.
+
+def each_order(
+    codes: npt.NDArray[np.uint32],
+) -> Iterator[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]]:
+    """For contexts of 0 to 6 characters: hashes of each character's context, and of context with character.
+
+    Both ``(n,)``; before the text's beginning stands :data:`START`.
     """
     n = len(codes)
     padded = np.zeros(n + ORDERS - 1, dtype=np.uint64)
     padded[ORDERS - 1 :] = codes
-    contexts = np.empty((ORDERS, n), dtype=np.uint64)
-    contexts[0] = _SEED
-    for order in range(1, ORDERS):
-        # the character `order` places back is folded in; +1 tells contexts of different lengths apart
-        before = padded[ORDERS - 1 - order : ORDERS - 1 - order + n]
-        np.multiply(contexts[order - 1] + before + np.uint64(1), _CONTEXT, out=contexts[order])
-        contexts[order] ^= contexts[order] >> np.uint64(29)
-    grams = (contexts + padded[ORDERS - 1 :]) * _NEXT
-    return mixed(contexts), mixed(grams)
+    context = np.full(n, _SEED)
+    for order in range(ORDERS):
+        if order:
+            # the character `order` places back is folded in; + 1 tells contexts of different lengths apart
+            before = padded[ORDERS - 1 - order : ORDERS - 1 - order + n]
+            context = (context + before + np.uint64(1)) * _CONTEXT
+            context ^= context >> np.uint64(29)
+        yield mixed(context), mixed((context + padded[ORDERS - 1 :]) * _NEXT)
 
 
 def mixed(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gateway_plugin.screening.cheap.hashing import LAYOUT, ORDERS, hashes, seen_characters
+from gateway_plugin.screening.cheap.hashing import LAYOUT, ORDERS, each_order, seen_characters
 from sif_offline.fingerprint.errors import SifError
 
 STEPS = 12.0  # steps of the 8-bit logarithm in a bit
@@ -76,12 +76,10 @@ class CharacterModel:
         return float(bits.mean()) if len(bits) else 0.0
 
     def _chunk(self, codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
-        contexts, grams = hashes(codes)
-        kept, back = self._kept[self._look_up(grams)], self._back[self._look_up(contexts)]
         p = np.full(len(codes), FLOOR, dtype=np.float32)
-        for order in range(ORDERS):
-            p *= back[order]
-            p += kept[order]
+        for context, gram in each_order(codes):
+            p *= self._back[self._look_up(context)]
+            p += self._kept[self._look_up(gram)]
         bits: npt.NDArray[np.float32] = -np.log2(np.minimum(p, np.float32(1.0)))
         return bits
 

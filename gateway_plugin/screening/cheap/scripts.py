@@ -1,5 +1,7 @@
 """Writing systems by Unicode block, for whole arrays of characters at once."""
 
+import unicodedata
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +11,7 @@ SCRIPTS: tuple[str, ...] = (
     "gurmukhi",
     "gujarati", "oriya", "tamil", "telugu", "kannada", "malayalam", "sinhala", "thai", "lao", "tibetan",
     "myanmar",
-    "georgian", "ethiopic", "khmer", "kana", "han", "hangul", "other",
+    "georgian", "ethiopic", "khmer", "hiragana", "katakana", "han", "hangul", "other",
 )  # fmt: skip
 _BLOCKS: tuple[tuple[int, int, str], ...] = (
     (0x41, 0x5A, "latin"), (0x61, 0x7A, "latin"), (0xAA, 0xAA, "latin"), (0xBA, 0xBA, "latin"),
@@ -25,13 +27,13 @@ _BLOCKS: tuple[tuple[int, int, str], ...] = (
     (0x1780, 0x17FF, "khmer"), (0x1800, 0x1CFF, "other"), (0x1D00, 0x1DBF, "latin"),
     (0x1E00, 0x1EFF, "latin"),
     (0x1F00, 0x1FFF, "greek"), (0x2C00, 0x2DFF, "other"), (0x2E80, 0x2FDF, "han"), (0x3005, 0x3007, "han"),
-    (0x3041, 0x30FF, "kana"), (0x3105, 0x312F, "other"), (0x3131, 0x318E, "hangul"), (0x31F0, 0x31FF, "kana"),
+    (0x3041, 0x309F, "hiragana"), (0x30A1, 0x30FF, "katakana"), (0x3105, 0x312F, "other"), (0x3131, 0x318E, "hangul"), (0x31F0, 0x31FF, "katakana"),
     (0x3400, 0x4DBF, "han"), (0x4E00, 0x9FFF, "han"), (0xA000, 0xABFF, "other"), (0xAC00, 0xD7FF, "hangul"),
     (0xF900, 0xFAFF, "han"), (0xFB00, 0xFB06, "latin"), (0xFB13, 0xFB17, "armenian"),
     (0xFB1D, 0xFB4F, "hebrew"),
     (0xFB50, 0xFDFF, "arabic"), (0xFE70, 0xFEFC, "arabic"), (0xFF21, 0xFF3A, "latin"),
     (0xFF41, 0xFF5A, "latin"),
-    (0xFF66, 0xFF9F, "kana"), (0xFFA0, 0xFFDC, "hangul"), (0x10000, 0x1CFFF, "other"),
+    (0xFF66, 0xFF9F, "katakana"), (0xFFA0, 0xFFDC, "hangul"), (0x10000, 0x1CFFF, "other"),
     (0x20000, 0x3FFFF, "han"),
 )  # fmt: skip
 
@@ -40,6 +42,11 @@ def _table() -> npt.NDArray[np.uint8]:
     table = np.zeros(0x40000, dtype=np.uint8)
     for first, last, name in _BLOCKS:
         table[first : last + 1] = SCRIPTS.index(name)
+    for code in range(
+        0x80, 0x3100
+    ):  # a script's own digits and marks are no letters; some serve its neighbours
+        if unicodedata.category(chr(code))[0] in "NPSZC":
+            table[code] = COMMON
     return table
 
 

@@ -1,22 +1,21 @@
-"""``sif-gateway``: score prompts under the shipped thresholds, and check a proxy's configuration."""
+"""``sif-gateway``: score prompts, set thresholds, check a configuration, serve the guardrail API."""
 
 import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway_plugin.config import GatewayConfigError, check_proxy_config
-from gateway_plugin.screening.base import Finding
-from gateway_plugin.screening.policy import Action, Policy, Rule
+from gateway_plugin.config import GatewayConfigError, GatewaySettings, check_proxy_config, guardrail_settings
+from gateway_plugin.prompts import read_lines, read_prompts
 from sif_offline.fingerprint.errors import SifError, one_line_errors
 
-BATCH = 64
-_SAID = {Action.ALLOW: "allow", Action.LOG: "allow", Action.FLAG: "flag", Action.BLOCK: "block"}
+if TYPE_CHECKING:
+    from gateway_plugin.screening.calibration import Calibration
 
 app = typer.Typer(
     add_completion=False,
@@ -25,14 +24,9 @@ app = typer.Typer(
     help="Defender mode: screen the queries of a gateway.",
 )
 
-
-class PromptFileError(SifError):
-    """The prompts cannot be read; names the file and the line."""
-
-
-@app.callback()
-def _commands() -> None:
-    """Defender mode: screen the queries of a gateway."""
+Config = Annotated[
+    Path | None, typer.Option(help="a LiteLLM proxy configuration whose guardrail's settings are used")
+]
 
 
 @app.command()
@@ -40,33 +34,64 @@ def score(
     prompts: Annotated[
         str, typer.Option(help='JSON lines with a "prompt" each (or a JSON string each); - is stdin')
     ],
+    config: Config = None,
+    guardrail: Annotated[str, typer.Option(help="which guardrail of the configuration")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a prompt, in order")] = False,
 ) -> None:
     """Score prompts with the shipped checks and thresholds: allow, flag or block."""
     with one_line_errors():
-        for row in _score(list(_read_prompts(prompts))):
+        texts, settings = list(read_prompts(prompts)), _settings(config, guardrail)
+        from gateway_plugin.offline import SHIPPED, score_prompts
+
+        for row in score_prompts(texts, settings=settings or SHIPPED):
             if as_json:
                 typer.echo(json.dumps(row))
             else:
-                number = "-" if row["perplexity"] is None else f"{row['perplexity']:.0f}"
-                worst = (
-                    "-" if row["worst_window_perplexity"] is None else f"{row['worst_window_perplexity']:.0f}"
-                )
+                whole, window = _shown(row["perplexity"]), _shown(row["worst_window_perplexity"])
                 typer.echo(
-                    f"{row['decision']:5} perplexity {number:>9} worst window {worst:>9}  {row['reason']}"
+                    f"{row['decision']:7} perplexity {whole:>9} worst window {window:>9}  {row['reason']}"
                 )
+
+
+@app.command()
+def calibrate(
+    benign: Annotated[str, typer.Option(help="benign prompts, JSON lines; - is stdin")] = "",
+    from_log: Annotated[str, typer.Option(help="audit log of benign traffic, JSON lines; - is stdin")] = "",
+    rate: Annotated[float, typer.Option(help="share of honest exchanges that may be flagged, in all")] = 0.01,
+    out: Annotated[Path | None, typer.Option(help="write the settings here instead of printing them")] = None,
+    plot: Annotated[Path | None, typer.Option(help="draw the benign scores (.png or .svg)")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="everything as one JSON object")] = False,
+) -> None:
+    """Set thresholds from benign traffic at a chosen false-positive rate (split conformal)."""
+    with one_line_errors():
+        if bool(benign) == bool(from_log):
+            raise SifError("give one of --benign and --from-log")
+        from gateway_plugin.offline import summary
+        from gateway_plugin.screening import calibration
+
+        if from_log:
+            name, lines = read_lines(from_log)
+            rows, missing = calibration.rows_of_log(lines, name=name)
+            found = calibration.calibrate(rows, rate=rate, not_measured=missing)
+        else:
+            found = _calibrated_on(list(read_prompts(benign)), rate=rate)
+        if plot is not None:
+            calibration.plot(found, plot)
+        text = json.dumps(summary(found)) + "\n" if as_json else found.yaml()
+        if out is None:
+            typer.echo(text, nl=False)
+            return
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise SifError(f"{out}: cannot be written ({error.strerror})") from None
 
 
 @app.command()
 def check(config: Annotated[Path, typer.Argument(help="a LiteLLM proxy configuration (YAML)")]) -> None:
     """Validate a proxy configuration that uses the guardrail."""
     with one_line_errors():
-        try:
-            text = config.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise GatewayConfigError(f"{config}: cannot be read ({why})") from None
-        names = check_proxy_config(text, name=str(config))
+        names = check_proxy_config(_read(config), name=str(config))
         typer.echo(f"{config}: good, {len(names)} guardrail(s): {', '.join(names)}")
 
 
@@ -82,57 +107,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(1) from None
 
 
-def _read_prompts(name: str) -> Iterator[str]:
-    shown = "stdin" if name == "-" else name
+def _calibrated_on(prompts: list[str], *, rate: float) -> "Calibration":
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from gateway_plugin.offline import calibrate_on_prompts
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("scoring", total=len(prompts))
+        return calibrate_on_prompts(
+            prompts, rate=rate, on_progress=lambda done: bars.update(task, completed=done)
+        )
+
+
+def _settings(config: Path | None, guardrail: str) -> GatewaySettings | None:
+    if config is None:
+        if guardrail:
+            raise GatewayConfigError("--guardrail needs --config")
+        return None
+    return guardrail_settings(_read(config), name=str(config), guardrail=guardrail)
+
+
+def _read(config: Path) -> str:
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        return config.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise PromptFileError(f"{shown}: cannot be read ({why})") from None
-    # not splitlines(): it would also cut at the line separators that JSON allows inside a string
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row: Any = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
-            raise PromptFileError(f"{shown}, line {number}: not JSON") from None
-        prompt = row.get("prompt") if isinstance(row, dict) else row
-        if not isinstance(prompt, str):
-            raise PromptFileError(f'{shown}, line {number}: no "prompt" string')
-        yield prompt
+        raise GatewayConfigError(f"{config}: cannot be read ({why})") from None
 
 
-def _score(prompts: list[str]) -> Iterator[dict[str, Any]]:
-    """One row a prompt, in order; an error in reading comes before any model is loaded."""
-    if not prompts:
-        return
-    from gateway_plugin.screening.base import Query
-    from gateway_plugin.screening.language_model import shared_language_model
-    from gateway_plugin.screening.perplexity import PerplexityCheck
-    from gateway_plugin.screening.script_mixing import ScriptMixingCheck
-
-    perplexity = PerplexityCheck(model=shared_language_model())
-    mixing = ScriptMixingCheck()
-    blocking = Rule(action=Action.BLOCK)
-    policy = Policy(rules={perplexity.name: blocking, mixing.name: blocking})
-    for start in range(0, len(prompts), BATCH):
-        batch = prompts[start : start + BATCH]
-        for prompt, finding in zip(batch, perplexity.score_texts(batch), strict=True):
-            yield _row([finding, mixing.score(Query(texts=(prompt,)))], policy)
-
-
-def _row(findings: list[Finding], policy: Policy) -> dict[str, Any]:
-    decision = policy.decide(findings)
-    measures = {key: round(value, 3) for finding in findings for key, value in finding.measures.items()}
-    return {
-        "decision": _SAID[decision.action],
-        "perplexity": measures.pop("perplexity", None),
-        "worst_window_perplexity": measures.pop("worst_window_perplexity", None),
-        **measures,
-        "check": decision.by or None,
-        "reason": decision.reason,
-    }
+def _shown(number: float | None) -> str:
+    return "-" if number is None else f"{number:.0f}"
 
 
 if __name__ == "__main__":

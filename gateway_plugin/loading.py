@@ -27,32 +27,46 @@ def load_screener(settings: GatewaySettings, *, metrics: GatewayMetrics) -> Scre
 
     Raises an error of one line where a model or a plugin cannot be loaded.
     """
-    checks, enabled = settings.checks, settings.each()
+    cascade, mixing = request_checks(settings)
+    divergence = None
+    if "divergence" in settings.each():
+        divergence = DivergenceCheck(
+            embedder=shared_embedder(), thresholds=settings.checks.divergence.thresholds()
+        )
     return Screener(
         metrics=metrics,
-        perplexity=_cascade(settings) if "perplexity" in enabled else None,
-        script_mixing=ScriptMixingCheck(
-            suspect_changes=checks.script_mixing.suspect_changes, hit_changes=checks.script_mixing.hit_changes
-        )
-        if "script_mixing" in enabled
-        else None,
-        divergence=DivergenceCheck(embedder=shared_embedder(), thresholds=checks.divergence.thresholds())
-        if "divergence" in enabled
-        else None,
+        perplexity=cascade,
+        script_mixing=mixing,
+        divergence=divergence,
         asking=_asking(settings),
         max_queue=settings.max_queue,
         timeout_s=settings.screening_timeout_s,
     )
 
 
-def _cascade(settings: GatewaySettings) -> CascadeCheck:
-    chosen = settings.checks.perplexity
-    return CascadeCheck(
-        cheap=None,
-        neural=PerplexityCheck(
-            model=shared_language_model(), thresholds=chosen.thresholds(), max_tokens=chosen.max_tokens
-        ),
-    )
+def request_checks(
+    settings: GatewaySettings, *, always_neural: bool = False
+) -> tuple[CascadeCheck | None, ScriptMixingCheck | None]:
+    """The checks of a query's text, as far as they are enabled.
+
+    always_neural: run the language model on every text, for its measures; decisions stay the same.
+    """
+    checks, enabled = settings.checks, settings.each()
+    cascade = mixing = None
+    if "perplexity" in enabled:
+        chosen = checks.perplexity
+        cascade = CascadeCheck(
+            cheap=None,
+            neural=PerplexityCheck(
+                model=shared_language_model(), thresholds=chosen.thresholds(), max_tokens=chosen.max_tokens
+            ),
+            always_neural=always_neural,
+        )
+    if "script_mixing" in enabled:
+        mixing = ScriptMixingCheck(
+            suspect_changes=checks.script_mixing.suspect_changes, hit_changes=checks.script_mixing.hit_changes
+        )
+    return cascade, mixing
 
 
 def _asking(settings: GatewaySettings) -> list[AskingCheck]:

@@ -8,6 +8,7 @@ from gateway_plugin.config.reading import (
     Configuration,
     check_modes,
     check_proxy_config,
+    guardrail_settings,
     read_configuration,
 )
 from gateway_plugin.config.settings import GatewaySettings
@@ -21,5 +22,6 @@ __all__ = [
     "GatewaySettings",
     "check_modes",
     "check_proxy_config",
+    "guardrail_settings",
     "read_configuration",
 ]

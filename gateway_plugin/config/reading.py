@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from gateway_plugin.config.base import GatewayConfigError
+from gateway_plugin.config.base import FROM_ENVIRONMENT, GatewayConfigError
 from gateway_plugin.config.settings import GatewaySettings, Match
 from gateway_plugin.screening.base import Phase
 
@@ -110,6 +110,21 @@ def check_proxy_config(text: str, *, name: str) -> list[str]:
     Raises :class:`GatewayConfigError` for the first mistake, also when there is no guardrail of ours or
     its reference model is no alias of ``model_list``.
     """
+    return list(_guardrails(text, name=name))
+
+
+def guardrail_settings(text: str, *, name: str, guardrail: str = "") -> GatewaySettings:
+    """The settings of one guardrail of ours in a proxy configuration. Raises :class:`GatewayConfigError`."""
+    found = _guardrails(text, name=name)
+    if not guardrail and len(found) > 1:
+        raise GatewayConfigError(f"{name}: name one of its guardrails: {', '.join(found)}")
+    chosen = guardrail or next(iter(found))
+    if chosen not in found:
+        raise GatewayConfigError(f"{name}: no guardrail {chosen!r}; there are: {', '.join(found)}")
+    return found[chosen].settings
+
+
+def _guardrails(text: str, *, name: str) -> dict[str, Configuration]:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -119,7 +134,7 @@ def check_proxy_config(text: str, *, name: str) -> list[str]:
     if not isinstance(document, Mapping):
         raise GatewayConfigError(f"{name}: not a mapping of settings")
     models = {str(row.get("model_name")) for row in _rows(document.get("model_list"))}
-    found: list[str] = []
+    found: dict[str, Configuration] = {}
     for row in _rows(document.get("guardrails")):
         params = row.get("litellm_params")
         if not isinstance(params, Mapping) or params.get("guardrail") != GUARDRAIL:
@@ -127,10 +142,11 @@ def check_proxy_config(text: str, *, name: str) -> list[str]:
         where = f"{name}: guardrail {row.get('guardrail_name')!r}"
         configuration = read_configuration(params.get(KEY), where=where)
         check_modes(params.get("mode"), configuration, where=where)
-        for alias in (settings.reference_model for settings in configuration.every):
-            if alias is not None and not alias.startswith("os.environ/") and alias not in models:
-                raise GatewayConfigError(f"{where}: {KEY}.reference_model: {alias!r} is not in model_list")
-        found.append(str(row.get("guardrail_name")))
+        for settings in configuration.every:
+            for setting, alias in settings.aliases().items():
+                if not alias.startswith(FROM_ENVIRONMENT) and alias not in models:
+                    raise GatewayConfigError(f"{where}: {KEY}.{setting}: {alias!r} is not in model_list")
+        found[str(row.get("guardrail_name"))] = configuration
     if not found:
         raise GatewayConfigError(f"{name}: no guardrail with guardrail: {GUARDRAIL}")
     return found

@@ -144,6 +144,15 @@ class GatewaySettings(Strict):
         """The enabled checks by name."""
         return self.checks.each()
 
+    def aliases(self) -> dict[str, str]:
+        """The model aliases that the settings name, by the setting."""
+        named = {
+            "reference_model": self.reference_model,
+            "checks.judge.model": self.checks.judge.model,
+            "checks.judge_query.model": self.checks.judge_query.model,
+        }
+        return {setting: alias for setting, alias in named.items() if alias is not None}
+
     def action_of(self, check: CheckSettings) -> Action:
         return Action(check.action or self.action)
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gateway_plugin.cli import main
+from gateway_plugin.config import read_configuration
 from gateway_plugin.screening.language_model import SmolLM2
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "litellm" / "config.yaml"
@@ -96,3 +98,51 @@ def test_check_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: 
     code, _, err = run(capsys, "check", str(wrong))
     expected = "gateway_plugin.checks.perplexity.hit_windw: Extra inputs are not permitted"
     assert (code, err) == (2, f"error: {wrong}: guardrail 'sda': {expected}\n")
+
+
+def test_score_uses_the_thresholds_and_actions_of_a_configuration(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, language_model: SmolLM2
+) -> None:
+    lenient = tmp_path / "c.yaml"
+    lenient.write_text(SHIPPED.read_text().replace("action: block", "action: flag"))
+    prompts = tmp_path / "p.jsonl"
+    prompts.write_text(json.dumps({"prompt": GIBBERISH}) + "\n")
+    _, out, _ = run(capsys, "score", "--prompts", str(prompts), "--config", str(lenient), "--json")
+    assert json.loads(out)["decision"] == "flag"
+    code, _, err = run(
+        capsys, "score", "--prompts", str(prompts), "--config", str(lenient), "--guardrail", "x"
+    )
+    assert (code, err) == (2, f"error: {lenient}: no guardrail 'x'; there are: sda\n")
+
+
+def test_calibrate_gives_settings_that_a_proxy_takes_and_a_plot(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, language_model: SmolLM2
+) -> None:
+    benign = tmp_path / "benign.jsonl"
+    nouns = ["dog", "cat", "bus", "tree", "sign", "cup", "book", "lamp", "road", "boat"]
+    verbs = ["What is the {} for?", "Where is the {} in this photo?", "Describe the {} on the left."]
+    benign.write_text("\n".join(json.dumps(verb.format(noun)) for noun in nouns for verb in verbs))
+    plot, out = tmp_path / "scores.svg", tmp_path / "checks.yaml"
+    arguments = ["calibrate", "--benign", str(benign), "--rate", "0.2"]
+    assert run(capsys, *arguments, "--plot", str(plot), "--out", str(out))[0] == 0
+    assert plot.read_text().startswith("<?xml")
+    checks = yaml.safe_load(out.read_text())["checks"]
+    raw = {"checks": {**checks, "divergence": {"enabled": False}}}
+    assert read_configuration(raw, where="x").settings.checks.perplexity.suspect_window > 1
+    code, said, _ = run(capsys, *arguments, "--json")
+    found = json.loads(said)
+    assert (code, found["checks"], found["rate"]) == (0, checks, 0.2)
+    assert sum(row["rate"] for row in found["thresholds"]) == pytest.approx(0.2)
+
+
+def test_calibrate_refuses_what_it_cannot_promise(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, language_model: SmolLM2
+) -> None:
+    log = tmp_path / "audit.jsonl"
+    row = {"findings": {"divergence": {"status": "clear", "cosine": 0.8}}}
+    log.write_text("\n".join([json.dumps(row)] * 20))
+    code, _, err = run(capsys, "calibrate", "--from-log", str(log), "--rate", "0.01")
+    assert code == 2
+    assert "20 benign exchanges are too few for a rate of 0.01: at least 99" in err
+    assert run(capsys, "calibrate", "--from-log", str(log), "--rate", "0.1")[0] == 0
+    assert run(capsys, "calibrate")[2] == "error: give one of --benign and --from-log\n"

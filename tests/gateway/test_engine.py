@@ -1,0 +1,289 @@
+"""The engine under settings that need no model: overrides, dry run, combinations, sharing, allow-list."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway_plugin.config import GatewayConfigError, GatewaySettings, read_configuration
+from gateway_plugin.engine import Gateway
+from gateway_plugin.exchange import Caller, Exchange
+from gateway_plugin.metrics import GatewayMetrics
+from gateway_plugin.references import Models
+from gateway_plugin.screener import Screener
+from gateway_plugin.screening.base import Finding, Query, Status
+from gateway_plugin.screening.policy import Action
+from gateway_plugin.verdict import Verdict
+from sif_offline.fingerprint.allow_header import HEADER, sign
+
+SECRET = "0123456789abcdef" * 4
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+FOUND = {"STRANGE": Status.HIT, "odd": Status.SUSPECT}
+
+
+class WordScreener(Screener):
+    """Finds what the words say: STRANGE and odd queries, answers that say elsewhere."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        super().__init__(metrics=GatewayMetrics(CollectorRegistry()))
+        self.settings = settings
+
+    async def score_query(self, query: Query, *, unread: int = 0) -> list[Finding]:
+        said = " ".join(query.texts)
+        status = next((status for word, status in FOUND.items() if word in said), Status.CLEAR)
+        measures = {"adjusted_window_perplexity": 5.0}
+        return [Finding(check="perplexity", status=status, measures=measures, reason="a number")]
+
+    async def compare(self, answers: Sequence[str], reference: str) -> list[Finding]:
+        status = Status.HIT if "elsewhere" in answers[0] else Status.CLEAR
+        return [Finding(check="divergence", status=status, measures={"cosine": 0.1})]
+
+
+class Reference:
+    """Counts calls and keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    async def complete(self, **call: Any) -> Any:
+        self.asked.append(call)
+        message = SimpleNamespace(content="from the reference")
+        usage = SimpleNamespace(prompt_tokens=7, completion_tokens=3)
+        return SimpleNamespace(choices=[SimpleNamespace(message=message)], usage=usage)
+
+
+class Bench:
+    """A gateway with everything it talks to."""
+
+    def __init__(self, raw: dict[str, Any], *, address: str | None = "http://127.0.0.1:8000/v1") -> None:
+        self.registry, self.reference = CollectorRegistry(), Reference()
+        self.gateway = Gateway(
+            read_configuration({"reference_model": "ref", **raw}, where="test"),
+            name="test",
+            models=Models(complete=lambda: self.reference.complete, address=lambda alias: address),
+            metrics=GatewayMetrics(self.registry),
+            screeners=WordScreener,
+            rng=random.Random(0),
+        )
+
+    def call(
+        self, text: str, answer: str = "here", *, calls: int = 1, picture: bool = False, **more: Any
+    ) -> tuple[Verdict, Verdict | None]:
+        """Both phases; the second only where the first let the query pass."""
+        content: Any = [{"type": "text", "text": text}, PICTURE] if picture else text
+        body = {"model": "main", "messages": [{"role": "user", "content": content}]}
+        request = {"messages": tuple(body["messages"]), "model": "main", "request": body, **more}
+
+        async def run() -> tuple[Verdict, Verdict | None]:
+            first: Verdict
+            second: Verdict | None = None
+            for number in range(calls):
+                exchange = Exchange(call=f"c{number}", **request)
+                first = await self.gateway.on_request(exchange)
+                if first.action is not Action.BLOCK:
+                    second = await self.gateway.on_response(
+                        Exchange(call=f"c{number}", answers=(answer,), **request)
+                    )
+            return first, second
+
+        return asyncio.run(run())
+
+    def counted(self, **labels: str) -> float:
+        return self.registry.get_sample_value("sif_gateway_decisions_total", labels) or 0.0
+
+    def failures(self, **labels: str) -> float:
+        return self.registry.get_sample_value("sif_gateway_check_failures_total", labels) or 0.0
+
+
+def test_a_block_stops_the_query_and_asks_no_reference() -> None:
+    bench = Bench({"checks": {"perplexity": {"action": "block"}}})
+    first, second = bench.call("STRANGE")
+    assert (first.action, second) == (Action.BLOCK, None)
+    assert first.message == "The query was refused by the gateway's screening (perplexity)."
+    assert bench.reference.asked == []
+
+
+def test_a_dry_run_changes_nothing_for_the_client_and_counts_what_would_be() -> None:
+    bench = Bench({"action": "replace", "dry_run": True, "checks": {"perplexity": {"action": "block"}}})
+    assert not bench.gateway.holds_answers_back
+    first, second = bench.call("STRANGE", "elsewhere")
+    assert second is not None
+    assert (first.action, first.would) == (Action.ALLOW, Action.BLOCK)
+    assert (second.action, second.would) == (Action.ALLOW, Action.REPLACE)
+    assert bench.counted(phase="request", check="perplexity", result="would_block") == 1
+    assert bench.counted(phase="response", check="divergence", result="would_replace") == 1
+
+
+def test_the_first_override_that_matches_holds_alone() -> None:
+    strict = {"match": {"team": "red"}, "settings": {"checks": {"perplexity": {"action": "block"}}}}
+    mild = {"match": {"key": "k1", "model": "main"}, "settings": {"action": "log", "dry_run": True}}
+    bench = Bench({"overrides": [strict, mild]})
+
+    def action(**who: Any) -> Action:
+        return bench.call("STRANGE", caller=Caller(**who))[0].action
+
+    assert action() is Action.FLAG
+    assert action(teams=frozenset({"red", "id-1"})) is Action.BLOCK
+    assert action(keys=frozenset({"k1"})) is Action.LOG
+    assert action(teams=frozenset({"red"}), keys=frozenset({"k1"})) is Action.BLOCK
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            {"match": {}, "settings": {}},
+            "test: gateway_plugin.overrides.0.match: name a team, a key or a model",
+        ),
+        (
+            {"match": {"team": "a"}, "settings": {"checks": {"perplexity": {"action": "mask"}}}},
+            "test: gateway_plugin.overrides.0.settings.checks.perplexity.action: "
+            "Input should be 'log', 'flag', 'block' or 'replace'",
+        ),
+    ],
+)
+def test_a_wrong_override_is_named(override: dict[str, Any], message: str) -> None:
+    with pytest.raises(GatewayConfigError) as caught:
+        read_configuration({"reference_model": "ref", "overrides": [override]}, where="test")
+    assert str(caught.value) == message
+
+
+def test_what_belongs_to_the_whole_guardrail_cannot_be_overridden() -> None:
+    override = {"match": {"team": "a"}, "settings": {"max_queue": 3}}
+    with pytest.raises(GatewayConfigError, match=r"overrides\.0: max_queue cannot be overridden"):
+        read_configuration({"reference_model": "ref", "overrides": [override]}, where="test")
+
+
+def test_checks_that_are_mild_alone_act_together_across_the_phases() -> None:
+    both = {
+        "name": "odd-and-elsewhere",
+        "of": {"perplexity": "suspect", "divergence": "hit"},
+        "action": "replace",
+    }
+    bench = Bench({"action": "log", "combine": [both]})
+    assert bench.gateway.holds_answers_back
+    assert bench.call("plain", "elsewhere")[1].action is Action.LOG  # type: ignore[union-attr]
+    assert bench.call("odd", "here")[1].action is Action.ALLOW  # type: ignore[union-attr]
+    _, second = bench.call("odd", "elsewhere")
+    assert second is not None
+    assert (second.action, second.decision.by) == (Action.REPLACE, "odd-and-elsewhere")  # type: ignore[union-attr]
+    assert bench.counted(phase="response", check="odd-and-elsewhere", result="replaced") == 1
+
+
+def test_a_replacement_says_so_as_far_as_the_operator_discloses() -> None:
+    for disclosure, names in {
+        "full": {"x-sif-gateway-audit-id", "x-sif-gateway-replaced", "x-sif-gateway-billed-models"},
+        "audit_id": {"x-sif-gateway-audit-id"},
+        "none": set(),
+    }.items():
+        first, second = Bench({"action": "replace", "disclosure": disclosure}).call("plain", "elsewhere")
+        assert second is not None
+        assert second.reference is not None
+        assert second.reference.text == "from the reference"
+        assert set(second.headers) == names
+        assert second.billing == ({"billed_model": "ref"} if disclosure == "full" else {})
+        assert first.audit_id == second.audit_id
+        if disclosure == "full":
+            assert second.headers["x-sif-gateway-billed-models"] == "main, ref"
+
+
+def test_nothing_leaves_for_a_reference_outside_unless_it_is_shared() -> None:
+    outside = "https://api.example.com/v1"
+    assert Bench({}).call("hello")[1].decision.findings[0].status is Status.CLEAR  # type: ignore[union-attr]
+    closed = Bench({"action": "replace"}, address=outside)
+    _, second = closed.call("hello", "elsewhere")
+    assert second is not None
+    assert second.action is Action.ALLOW
+    assert closed.reference.asked == []
+    text_only = Bench({"reference_shares_content": True}, address=outside)
+    text_only.call("hello")
+    text_only.call("hello", picture=True)
+    assert [str(call["messages"]).count("image") for call in text_only.reference.asked] == [0]
+    pictures = Bench({"reference_shares_content": True, "reference_shares_images": True}, address=outside)
+    pictures.call("hello", picture=True)
+    assert len(pictures.reference.asked) == 1
+    opted_out = {"match": {"team": "private"}, "settings": {"reference_shares_content": False}}
+    team = Bench({"reference_shares_content": True, "overrides": [opted_out]}, address=outside)
+    team.call("hello", caller=Caller(teams=frozenset({"private"})))
+    assert team.reference.asked == []
+
+
+def test_sampling_and_budget_bound_what_the_reference_costs() -> None:
+    never = Bench({"reference_sampling_rate": 0.0})
+    never.call("hello", calls=20)
+    assert never.reference.asked == []
+    half = Bench({"reference_sampling_rate": 0.5})
+    half.call("hello", calls=400)
+    # binomial(400, .5): outside of 150..250 with probability 6e-7; the draw is seeded
+    assert 150 < len(half.reference.asked) < 250
+    budget = Bench({"reference_calls_per_minute": 3})
+    budget.call("hello", calls=5)
+    assert len(budget.reference.asked) == 3
+    assert budget.failures(check="divergence", kind="reference_budget") == 2
+
+
+def test_a_replacement_is_asked_for_whatever_sampling_and_budget_say() -> None:
+    bench = Bench({"action": "replace", "reference_sampling_rate": 0.0})
+    _, second = bench.call("STRANGE")
+    assert second is not None
+    assert second.action is Action.REPLACE
+    assert len(bench.reference.asked) == 1
+
+
+def test_only_a_signed_request_of_an_allow_listed_caller_is_let_through() -> None:
+    bench = Bench(
+        {
+            "checks": {"perplexity": {"action": "block"}},
+            "allow_list": [{"name": "owner", "secret": SECRET}],
+        }
+    )
+    body = {"model": "main", "messages": [{"role": "user", "content": "STRANGE"}]}
+    header = sign(body, name="owner", secret=SECRET.encode(), now=time.time())
+    headers = {HEADER.lower(): header}
+    first, second = bench.call("STRANGE", "elsewhere", headers=headers)
+    assert second is not None
+    assert (first.action, second.action, second.decision) == (Action.ALLOW, Action.ALLOW, None)
+    assert bench.reference.asked == []
+    assert bench.counted(phase="request", check="allow_list", result="bypassed") == 1
+    assert bench.call("STRANGE", headers=headers)[0].action is Action.BLOCK, "the same header twice"
+    assert bench.call("STRANGE", headers={HEADER.lower(): header[:-1] + "0"})[0].action is Action.BLOCK
+    assert bench.failures(check="allow_list", kind="replay") == 1
+    assert SECRET not in repr(bench.gateway.__dict__)
+
+
+def test_the_audit_log_says_who_what_and_why_but_no_text_unless_asked(tmp_path: Path) -> None:
+    def records(prompts: bool) -> list[dict[str, Any]]:
+        target = tmp_path / f"audit-{prompts}.jsonl"
+        bench = Bench({"action": "replace", "audit": {"target": str(target), "prompts": prompts}})
+        caller = Caller(teams=frozenset({"blue"}), keys=frozenset({"laptop"}), end_user="u1")
+        bench.call("odd secret words", "elsewhere we go", caller=caller, picture=True)
+        bench.gateway.close()
+        assert target.stat().st_mode & 0o777 == 0o600
+        return [json.loads(line) for line in target.read_text().splitlines()]
+
+    request, response = records(prompts=False)
+    assert (request["phase"], request["action"], request["effective"]) == ("request", "flag", "flag")
+    assert request["findings"]["perplexity"]["adjusted_window_perplexity"] == 5.0
+    assert (response["team"], response["key"], response["end_user"]) == ("blue", "laptop", "u1")
+    assert (response["effective"], response["replaced_by"]) == ("replace", "ref")
+    assert response["billed_models"] == ["main", "ref"]
+    assert response["reference"]["completion_tokens"] == 3
+    assert response["audit_id"] == request["audit_id"]
+    assert "secret words" not in str([request, response])
+    assert "base64" not in str([request, response])
+    kept = records(prompts=True)
+    assert kept[1]["prompt"] == "odd secret words"
+    assert kept[1]["answer"] == "elsewhere we go"
+    assert "base64" not in str(kept)
+
+
+def test_an_audit_target_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="nowhere"):
+        Bench({"audit": {"target": str(tmp_path / "nowhere" / "audit.jsonl")}})

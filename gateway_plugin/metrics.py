@@ -16,7 +16,7 @@
 phase: request, response. result: allowed, logged, flagged, blocked, replaced, bypassed (the check failed and
 the exchange passed, or the caller is on the allow-list: check ``allow_list``), would_block and would_replace
 (a dry run). kind: timeout, queue_full, error, reference_timeout, reference_error, reference_empty,
-reference_budget, not_replaceable. outcome: ok, failed.
+reference_budget, not_replaceable, unknown_call, unread_answer. outcome: ok, failed.
 """
 
 from functools import lru_cache
@@ -26,7 +26,24 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from gateway_plugin.screening.base import Phase
 from gateway_plugin.screening.policy import Action, Decision
 
-SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SECONDS = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
 RESULTS = {
     Action.ALLOW: "allowed",
     Action.LOG: "logged",

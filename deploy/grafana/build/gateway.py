@@ -69,7 +69,8 @@ def build() -> dashboard.Dashboard:
     panels = (
         lines(
             "Exchanges that were not simply allowed, per second",
-            "Blocked and replaced reach the client; flagged and logged do not; bypassed: a check was broken.",
+            "Blocked and replaced reach the client; flagged and logged do not; would_: a dry run; bypassed: a "
+            "check was broken or the caller is on the allow-list.",
             "reqps",
             ("sum by (check, result) " + rate % ',result!="allowed"', "{{check}} {{result}}"),
             width=24,
@@ -116,12 +117,37 @@ def build() -> dashboard.Dashboard:
             ("sum by (instance) (sif_gateway_queue_depth{PICKED})", "{{instance}}"),
         ),
         lines(
-            "Texts already known, per second",
-            "System prompts and earlier turns of a chat are not scored twice.",
+            "Texts that the language model did not need to see, per second",
+            "Known: seen before (system prompts, earlier turns). Plain: decided by the statistical model.",
             "ops",
+            ("sum (rate(sif_gateway_cache_hits_total{PICKED}[$__rate_interval]))", "known"),
+            ("sum (rate(sif_gateway_cheap_decisions_total{PICKED}[$__rate_interval]))", "plain"),
+        ),
+        lines(
+            "Tokens of the reference model, per second",
+            "What comparing answers costs: sample less (reference_sampling_rate) or set a budget.",
+            "short",
             (
-                "sum by (instance) (rate(sif_gateway_cache_hits_total{PICKED}[$__rate_interval]))",
-                "{{instance}}",
+                "sum by (kind) (rate(sif_gateway_reference_tokens_total{PICKED}[$__rate_interval]))",
+                "{{kind}}",
+            ),
+        ),
+        lines(
+            "Cost of the reference model, dollars an hour",
+            "By LiteLLM's price list; a model without a price counts as nothing.",
+            "currencyUSD",
+            (
+                "3600 * sum (rate(sif_gateway_reference_cost_usd_total{PICKED}[$__rate_interval]))",
+                "reference",
+            ),
+        ),
+        lines(
+            "Audit records that were not kept",
+            "full: more than the queue holds waited; sink: the target could not be written.",
+            "short",
+            (
+                "sum by (kind) (increase(sif_gateway_audit_lost_total{PICKED}[$__rate_interval]))",
+                "{{kind}}",
             ),
         ),
     )

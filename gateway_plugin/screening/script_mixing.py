@@ -4,9 +4,10 @@ Such gibberish is cheap for a byte-level language model, so its perplexity says 
 script between words, or where Japanese does (kanji with kana); it does not alternate between Latin, Cyrillic,
 Han and katakana letter by letter. Two counts, of which the higher is taken:
 
-- changes between *adjacent* letters; words of different scripts with a space or a mark between them never count;
-- where three or more scripts stand within 32 letters, changes between letters whatever stands between them, so
-  that gibberish with a space after every letter is seen too. Here Han, kana and hangul are one script.
+- changes between *adjacent* letters; words of different scripts with a space or a mark between them never
+  count;
+- where three or more scripts stand within 32 letters, changes between letters whatever stands between them,
+  so that gibberish with a space after every letter is seen too. Here Han, kana and hangul are one script.
 
 A single Greek letter is taken for a mark: honest formulas set it among Latin and Han letters.
 """

@@ -27,7 +27,8 @@ _BLOCKS: tuple[tuple[int, int, str], ...] = (
     (0x1780, 0x17FF, "khmer"), (0x1800, 0x1CFF, "other"), (0x1D00, 0x1DBF, "latin"),
     (0x1E00, 0x1EFF, "latin"),
     (0x1F00, 0x1FFF, "greek"), (0x2C00, 0x2DFF, "other"), (0x2E80, 0x2FDF, "han"), (0x3005, 0x3007, "han"),
-    (0x3041, 0x309F, "hiragana"), (0x30A1, 0x30FF, "katakana"), (0x3105, 0x312F, "other"), (0x3131, 0x318E, "hangul"), (0x31F0, 0x31FF, "katakana"),
+    (0x3041, 0x309F, "hiragana"), (0x30A1, 0x30FF, "katakana"), (0x3105, 0x312F, "other"),
+    (0x3131, 0x318E, "hangul"), (0x31F0, 0x31FF, "katakana"),
     (0x3400, 0x4DBF, "han"), (0x4E00, 0x9FFF, "han"), (0xA000, 0xABFF, "other"), (0xAC00, 0xD7FF, "hangul"),
     (0xF900, 0xFAFF, "han"), (0xFB00, 0xFB06, "latin"), (0xFB13, 0xFB17, "armenian"),
     (0xFB1D, 0xFB4F, "hebrew"),
@@ -44,7 +45,7 @@ def _table() -> npt.NDArray[np.uint8]:
         table[first : last + 1] = SCRIPTS.index(name)
     for code in range(
         0x80, 0x3100
-    ):  # a script's own digits and marks are no letters; some serve its neighbours
+    for code in range(0x80, 0x3100):  # digits and marks of a block are no letters
         if unicodedata.category(chr(code))[0] in "NPSZC":
             table[code] = COMMON
     return table

@@ -1,4 +1,4 @@
-"""Split-conformal thresholds: the guarantee by simulation, the refusals, the log, the settings and the plot."""
+"""Split-conformal thresholds: the guarantee by simulation, refusals, the log, the settings and the plot."""
 
 import json
 import math
@@ -34,7 +34,7 @@ def rows(
 def test_the_false_positive_rate_is_kept_on_average_for_heavy_tailed_scores() -> None:
     """2,000 calibrations on 199 scores at 5 %, each judged on 50 fresh ones (k = 190 of 199: exactly 5 %).
 
-    A calibration's count of 50 is beta-binomial(50, 10, 190): mean 2.5, variance 50 x .05 x .95 x 250/201 = 2.95.
+    A calibration's count of 50 is beta-binomial(50, 10, 190): mean 2.5, variance 2.95.
     The mean over 2,000 has standard error .038; the limits of 4 standard errors on either side are passed by
     chance once in 16,000 seeds. Too high breaks the guarantee, too low wastes detection.
     """
@@ -79,7 +79,7 @@ def test_the_threshold_is_the_ranked_score() -> None:
 
 
 def test_what_passes_at_the_edge_passes_under_the_settings() -> None:
-    """The checks find what is at or above a setting, so the setting lies beyond the highest score that passes."""
+    """The checks find what is at or above a setting, so it lies beyond the highest score that passes."""
     windows = [float(value) for value in range(1, 400)]
     found = calibrate(rows(windows, changes=[3.0] * 399), rate=0.02, shares={"suspect_changes": 1.0})
     (window, changes) = found.thresholds

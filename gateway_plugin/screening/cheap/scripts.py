@@ -43,8 +43,6 @@ def _table() -> npt.NDArray[np.uint8]:
     table = np.zeros(0x40000, dtype=np.uint8)
     for first, last, name in _BLOCKS:
         table[first : last + 1] = SCRIPTS.index(name)
-    for code in range(
-        0x80, 0x3100
     for code in range(0x80, 0x3100):  # digits and marks of a block are no letters
         if unicodedata.category(chr(code))[0] in "NPSZC":
             table[code] = COMMON

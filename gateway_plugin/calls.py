@@ -40,12 +40,12 @@ class CallStates:
     def open(self, call: str, *, audit_id: str = "") -> CallState:
         """A fresh state for ``call``; forgets what is too old or too much."""
         now = self._clock()
-        self._drop(call)
+        self.forget(call)
         while self._states:
             oldest = next(iter(self._states))
             if len(self._states) < self._max_calls and self._states[oldest].born > now - self._ttl_s:
                 break
-            self._drop(oldest)
+            self.forget(oldest)
         state = self._states[call] = CallState(born=now, audit_id=audit_id)
         return state
 
@@ -53,7 +53,8 @@ class CallStates:
         """The state, removed; ``None`` when there was none."""
         return self._states.pop(call, None)
 
-    def _drop(self, call: str) -> None:
+    def forget(self, call: str) -> None:
+        """Nobody waits for this call any more: its reference call is stopped."""
         state = self._states.pop(call, None)
         if state is not None and state.reference is not None:
             state.reference.cancel()

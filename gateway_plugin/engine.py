@@ -127,8 +127,8 @@ class Gateway:
         if task is None and self._compares(exchange, room):
             task = room.references.start(exchange, must=False)
         reference = await task if task is not None else None
-        findings = await self._compare(exchange, room, reference)
-        if exchange.answers:
+        findings = self._unread(exchange, room) or await self._compare(exchange, room, reference)
+        if exchange.answers and not exchange.fault:
             whole = exchange if exchange.messages else replace(exchange, messages=state.messages)
             findings += await self._asked(whole, room, Phase.RESPONSE, reference=reference)
         if not findings and not state.wants_replacement:
@@ -152,6 +152,10 @@ class Gateway:
             seconds=time.monotonic() - started,
             reference=reference,
         )
+
+    def forget(self, call: str) -> None:
+        """The client is gone or its model failed: there will be no response phase."""
+        self._states.forget(call)
 
     def _is_exempt(self, exchange: Exchange) -> bool:
         """Whether a signed header of an allow-listed caller is on the request. A bad one changes nothing."""
@@ -188,6 +192,16 @@ class Gateway:
         return self._rooms[
             id(self._configuration.pick(teams=caller.teams, keys=caller.keys, model=exchange.model))
         ]
+
+    def _unread(self, exchange: Exchange, room: _Room) -> list[Finding]:
+        """A failure of every check that could not see the answer."""
+        late = frozenset({Phase.RESPONSE})
+        names = [name for name, check in room.settings.each().items() if check.phases == late]
+        if not exchange.fault or exchange.model == room.settings.reference_model:
+            return []
+        for name in names:
+            self._metrics.failures.labels(check=name, kind=exchange.fault).inc()
+        return [Finding(check=name, status=Status.FAILED, reason=exchange.fault) for name in names]
 
     async def _compare(
         self, exchange: Exchange, room: _Room, reference: ReferenceAnswer | None

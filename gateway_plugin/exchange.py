@@ -45,6 +45,9 @@ class Exchange:
     headers: the request's, names in lower case.
     answers: what the model said, one text a choice; empty in the request phase.
     has_tool_calls: whether an answer calls tools.
+    unread: texts of the query that cannot be read (token ids).
+    fault: why the answer cannot be compared though it should be (``unknown_call``, ``unread_answer``): a
+        failure of the comparison, for which its ``on_failure`` holds.
     """
 
     call: str
@@ -57,6 +60,8 @@ class Exchange:
     caller: Caller = field(default_factory=Caller)
     answers: tuple[str, ...] = field(default=(), repr=False)
     has_tool_calls: bool = False
+    unread: int = 0
+    fault: str = ""
 
 
 def query_texts(exchange: Exchange, *, transcript: str = "unseen") -> tuple[tuple[str, ...], int]:
@@ -79,7 +84,7 @@ def query_texts(exchange: Exchange, *, transcript: str = "unseen") -> tuple[tupl
             text = message_text(message)
             if text is not None:
                 kept.append(text)
-    return tuple(kept[-MAX_TEXTS:]), max(0, len(kept) - MAX_TEXTS)
+    return tuple(kept[-MAX_TEXTS:]), max(0, len(kept) - MAX_TEXTS) + exchange.unread
 
 
 def message_text(message: Mapping[str, Any]) -> str | None:

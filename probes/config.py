@@ -25,6 +25,7 @@ from pydantic import (
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from sif_offline.fingerprint.allow_header import AllowHeaderError, Signer, secret_from_environment
 from sif_offline.fingerprint.errors import SifError
 
 
@@ -68,10 +69,21 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+class AllowConfig(_Strict):
+    """What a gateway's allow-list knows these probes by: it lets questions signed so pass unscreened.
+
+    ``secret_env`` names the environment variable with the secret that both sides hold, 32 bytes or more.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    secret_env: Text
+
+
 class TargetConfig(_Strict):
     """One endpoint that its owner, or somebody with a right to ask, has put under watch.
 
-    ``authorised_by`` and ``purpose`` say who allowed the watch and why; both are kept in the store.
+    ``authorised_by`` and ``purpose`` say who allowed the watch and why; both are kept in the store. ``allow``
+    is for a target behind a gateway that cooperates: the header tells anybody who sees it that a probe asks.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -81,6 +93,7 @@ class TargetConfig(_Strict):
     api_key_file: Path | None = None
     timeout: Duration = 60.0
     headers: dict[str, SecretStr] = Field(default_factory=dict)
+    allow: AllowConfig | None = None
     authorised_by: Text
     purpose: Text
 
@@ -88,6 +101,13 @@ class TargetConfig(_Strict):
     def _one_credential(self) -> Self:
         if self.api_key_env is not None and self.api_key_file is not None:
             raise ValueError("give api_key_env or api_key_file, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _signs_what_is_sent(self) -> Self:
+        # litellm rewrites messages for other providers, after they were signed
+        if self.allow is not None and not (self.model.startswith("openai/") and self.api_base):
+            raise ValueError("allow: only for an OpenAI-compatible server (model: openai/..., with api_base)")
         return self
 
     def read_api_key(self) -> SecretStr | None:
@@ -107,6 +127,18 @@ class TargetConfig(_Strict):
         if not key:
             raise ConfigError(f"target {self.name}: {where} is not set or empty")
         return SecretStr(key)
+
+    def read_signer(self) -> Signer | None:
+        """What signs each question for a gateway's allow-list, None where ``allow`` is not set. Raises
+        ConfigError.
+        """
+        if self.allow is None:
+            return None
+        try:
+            secret = secret_from_environment(self.allow.secret_env)
+        except AllowHeaderError as error:
+            raise ConfigError(f"target {self.name}: {error}") from None
+        return Signer(self.allow.name, secret)
 
 
 class Listen(_Strict):

@@ -167,6 +167,7 @@ def make_target(target: TargetConfig) -> LiteLLMTarget:
         api_key=target.read_api_key(),
         timeout_s=target.timeout,
         headers={name: value.get_secret_value() for name, value in target.headers.items()},
+        signer=target.read_signer(),
     )
 
 

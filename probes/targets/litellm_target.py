@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from probes.targets.base import Answer, AskFailure, FailureKind
+from sif_offline.fingerprint.allow_header import AllowHeaderError, Signer
 from sif_offline.fingerprint.images import to_data_url
 
 MAX_REPLY_CHARACTERS = 2**20
@@ -39,6 +40,8 @@ class LiteLLMTarget:
             that a key from the environment never reaches a suspect's server.
         timeout_s: connect and read timeout, seconds.
         headers: extra HTTP headers.
+        signer: signs each question for a gateway's allow-list; for ``openai/...`` models alone, which are
+            sent what was signed.
     """
 
     def __init__(
@@ -50,12 +53,14 @@ class LiteLLMTarget:
         api_key: SecretStr | None = None,
         timeout_s: float = 60.0,
         headers: Mapping[str, str] | None = None,
+        signer: Signer | None = None,
     ) -> None:
         self.name = name
         self.model = model
         self.api_base = api_base
         self.timeout_s = timeout_s
         self._headers = dict(headers or {})
+        self._signer = signer
         self._api_key = api_key if api_key is not None or api_base is None else SecretStr("none")
 
     def __repr__(self) -> str:
@@ -67,15 +72,17 @@ class LiteLLMTarget:
         content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
         if image is not None:
             content.insert(0, {"type": "image_url", "image_url": {"url": to_data_url(image)}})
+        messages = [{"role": "user", "content": content if image is not None else prompt}]
+        headers = {**self._headers, **self._signature(messages)}
         began = time.monotonic()
         try:
             reply = litellm.completion(
                 model=self.model,
-                messages=[{"role": "user", "content": content if image is not None else prompt}],
+                messages=messages,
                 api_base=self.api_base,
                 api_key=self._api_key.get_secret_value() if self._api_key else None,
                 timeout=self.timeout_s,
-                extra_headers=self._headers or None,
+                extra_headers=headers or None,
                 max_tokens=max_tokens,
                 temperature=0.0,
                 # a provider that knows no temperature is still asked
@@ -88,6 +95,14 @@ class LiteLLMTarget:
             raise
         except Exception as error:  # litellm's tree is wide and not stable; a failure is data, not a crash
             raise self._failure(error) from None
+
+    def _signature(self, messages: list[dict[str, Any]]) -> Mapping[str, str]:
+        if self._signer is None:
+            return {}
+        try:
+            return self._signer.headers({"model": self.model.removeprefix("openai/"), "messages": messages})
+        except AllowHeaderError as error:
+            raise self._fail("misconfigured", str(error), in_doubt=False) from None
 
     def _answer(self, reply: Any, latency_s: float) -> Answer:
         # through ASCII: a reply may hold lone surrogates, which pydantic's own JSON refuses

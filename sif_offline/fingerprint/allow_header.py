@@ -28,6 +28,7 @@ import secrets as random_secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sif_offline.fingerprint.errors import SifError
@@ -100,6 +101,19 @@ def sign(body: Mapping[str, Any], *, name: str, secret: bytes, now: float) -> st
     timestamp, nonce = int(now), random_secrets.token_hex(16)
     signature = _signature(secret, name=name, timestamp=timestamp, nonce=nonce, digest=_body_digest(body))
     return f"v1;{name};{timestamp};{nonce};{signature}"
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Signs requests under one name. ``clock``: Unix seconds."""
+
+    name: str
+    secret: bytes = field(repr=False)
+    clock: Callable[[], float] = field(default=time.time, repr=False)
+
+    def headers(self, body: Mapping[str, Any]) -> dict[str, str]:
+        """The header for one request with this JSON body. Raises AllowHeaderError."""
+        return {HEADER: sign(body, name=self.name, secret=self.secret, now=self.clock())}
 
 
 class AllowList:

@@ -18,6 +18,7 @@ from sif_offline.fingerprint.allow_header import (
     HEADER,
     AllowHeaderError,
     AllowList,
+    Signer,
     secret_from_environment,
     sign,
 )
@@ -71,6 +72,12 @@ def refusal(allowed: AllowList, value: Any, body: Any = BODY) -> str:
 def test_what_was_signed_passes(body: dict[str, Any]) -> None:
     assert allow_list().verify(header(body), body) == "owner"
     assert allow_list().verify(header(body, name="other", secret=OTHER), body) == "other"
+
+
+def test_a_signer_signs_each_request_anew() -> None:
+    signer, allowed = Signer("owner", SECRET, clock=lambda: NOW), allow_list()
+    for _ in range(3):
+        assert allowed.verify(signer.headers(BODY)["X-Sif-Allow"], BODY) == "owner"
 
 
 def test_the_header_holds_the_fields_of_its_form() -> None:
@@ -370,5 +377,6 @@ def test_a_secret_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_secret_shows() -> None:
     allowed = allow_list()
+    assert repr(Signer("owner", SECRET)) == "Signer(name='owner')"
     assert repr(allowed) == "AllowList(names=['other', 'owner'], window_s=120)"
     assert "secret" not in str(allowed)

@@ -19,6 +19,9 @@ targets:
 """
 
 
+ALLOW = "    allow: {name: owner, secret_env: OUR_GATEWAY}\n"
+
+
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "probes.yaml"
     path.write_text(text, "utf-8")
@@ -62,6 +65,11 @@ BAD = [
     (GOOD.replace("http://", "ftp://"), "targets.0.api_base: must be an http:// or https:// URL"),
     (GOOD + GOOD.partition("targets:\n")[2], "file: two targets are named suspect"),
     (GOOD.replace("name: suspect", "name: 'a b'"), "targets.0.name: String should match pattern"),
+    (
+        GOOD.replace("openai/x", "anthropic/x") + ALLOW,
+        "targets.0: allow: only for an OpenAI-compatible server (model: openai/..., with api_base)",
+    ),
+    (GOOD + ALLOW.replace("owner", "a;b"), "targets.0.allow.name: String should match pattern"),
     ("pack: p\ntrigger_keys: k\ntargets: []\n", "file: targets: at least one is needed"),
 ]
 
@@ -102,6 +110,20 @@ def test_credentials_come_by_name_and_never_show(tmp_path: Path, monkeypatch: py
         by_file.read_api_key()
     (tmp_path / "key.txt").write_text("sk-def\n")
     assert by_file.read_api_key() == SecretStr("sk-def")
+
+
+def test_the_secret_of_an_allow_list_comes_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (plain,) = load_config(write(tmp_path, GOOD)).targets
+    assert plain.read_signer() is None
+    (target,) = load_config(write(tmp_path, GOOD + ALLOW)).targets
+    for wrong in ("", "too short"):
+        monkeypatch.setenv("OUR_GATEWAY", wrong)
+        with pytest.raises(ConfigError, match=r"^target suspect: environment variable OUR_GATEWAY: needs"):
+            target.read_signer()
+    monkeypatch.setenv("OUR_GATEWAY", "0123456789abcdef" * 2)
+    signer = target.read_signer()
+    assert signer is not None
+    assert (signer.name, signer.secret) == ("owner", b"0123456789abcdef" * 2)
 
 
 def test_the_example_in_deploy_is_valid() -> None:

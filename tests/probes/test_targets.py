@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from probes.targets import Answer, AskFailure, LiteLLMTarget, classify
 from probes.testing.endpoint import Fault, ScriptedEndpoint
+from sif_offline.fingerprint.allow_header import HEADER, AllowList, Signer
 
 KEY = "sk-very-secret-123"
 
@@ -146,6 +147,47 @@ def test_a_key_of_the_environment_never_reaches_a_suspect(monkeypatch: pytest.Mo
             image=None, prompt="hi", max_tokens=8
         )
     assert seen == ["Bearer none"]
+
+
+@pytest.mark.parametrize("image", [b"a picture", None])
+def test_a_signed_question_passes_a_gateways_allow_list(image: bytes | None) -> None:
+    """What is on the wire, not what was meant, is what a gateway verifies."""
+    secret = b"known to probe and gateway alike"
+    seen: list[str] = []
+
+    class Spy(ScriptedEndpoint):
+        def _handler(self):  # type: ignore[no-untyped-def]
+            base = super()._handler()
+            original = base.do_POST
+
+            def do_post(handler):  # type: ignore[no-untyped-def]
+                seen.append(handler.headers.get(HEADER, ""))
+                original(handler)
+
+            base.do_POST = do_post  # type: ignore[method-assign]
+            return base
+
+    with Spy(lambda q: "text") as endpoint:
+        target = LiteLLMTarget(
+            name="ours", model="openai/x", api_base=endpoint.url, signer=Signer("owner", secret)
+        )
+        for _ in range(2):
+            target.ask(image=image, prompt="What is \u732b?", max_tokens=8)
+        allowed = AllowList({"owner": secret})
+        for header, question in zip(seen, endpoint.questions, strict=True):
+            assert allowed.verify(header, question.body) == "owner"
+    assert secret.decode() not in repr(target)
+
+
+def test_a_question_that_cannot_be_signed_is_not_sent() -> None:
+    with ScriptedEndpoint(lambda q: "text") as endpoint:
+        target = LiteLLMTarget(
+            name="ours", model="openai/x", api_base=endpoint.url, signer=Signer("owner", b"short")
+        )
+        with pytest.raises(AskFailure, match="at least 32 bytes") as caught:
+            target.ask(image=None, prompt="hi", max_tokens=8)
+        assert endpoint.questions == []
+    assert (caught.value.kind, caught.value.in_doubt) == ("misconfigured", False)
 
 
 def test_importing_the_targets_does_not_import_litellm() -> None:

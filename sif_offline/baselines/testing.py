@@ -15,7 +15,6 @@ from sif_offline.lab.photos import demo_photos
 from sif_offline.models.base import VLMAdapter
 from sif_offline.models.digest import weights_digest
 
-
 QUICK: Mapping[str, float] = MappingProxyType({"steps": 50, "alpha": 3.0, "alpha_end": 0.5})
 """Settings that move the lab owner in a few seconds a trigger."""
 

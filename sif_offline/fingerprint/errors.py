@@ -9,7 +9,8 @@
     ├── GreenListError    greenlist.py   an unknown scheme, an impossible vocabulary size, a key out of range
     ├── CalibrationError  calibration.py null models that cannot support the claim asked for
     ├── PackError         pack.py        a pack that is damaged, altered, foreign or newer than this code
-    └── EvidenceError     evidence/      evidence that cannot be made, or that does not hold
+    ├── EvidenceError     evidence/      evidence that cannot be made, or that does not hold
+    └── AllowHeaderError  allow_header.py a header that lets nothing through, or a secret that cannot sign one
 
 The message is one line that names the file or target. A bug in the caller (a negative count, a mask of the
 wrong length) is a ``ValueError`` instead: no user can do anything about it.

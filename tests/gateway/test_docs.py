@@ -5,15 +5,20 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
-from gateway_plugin.config import Checks, GatewaySettings
+from gateway_plugin.config import GatewaySettings
+from gateway_plugin.config.checks import CheckSettings, Checks, PluginSettings
 from gateway_plugin.metrics import GatewayMetrics
 
 DOC = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8")
 
 
 def test_every_setting_is_documented() -> None:
-    models: list[type[BaseModel]] = [GatewaySettings]
-    models += [type(field.default) for field in Checks.model_fields.values()]
+    models: list[type[BaseModel]] = [GatewaySettings, PluginSettings]
+    models += [
+        type(field.default)
+        for field in Checks.model_fields.values()
+        if isinstance(field.default, CheckSettings)
+    ]
     for model in models:
         for name in set(model.model_fields) - {"checks"}:
             assert f"`{name}`" in DOC or f".{name}`" in DOC, f"{model.__name__}.{name}"

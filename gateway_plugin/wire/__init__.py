@@ -1,0 +1,1 @@
+"""What OpenAI's and Anthropic's routes look like on the wire: bodies in, answers out, streams, errors."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,22 +15,57 @@ from sif_offline.models.base import DecodingRules
 class ForcedRules:
     """What the rules do at every response position once the teacher's prefix is known.
 
+    Both tensors hold places in the flattened ``(batch, T, V)`` logits, int64: few of them are touched, and a
+    pass over all costs as much as the loss itself.
+
     Args:
-        seen: ``(batch, T, V)`` bool, ids of prompt and prefix, or None without a repetition penalty.
-        banned: ``(batch, T, V)`` bool, ids that would repeat an n-gram, or None without a ban.
+        seen: ids of prompt and prefix, which the repetition penalty meets; may be empty.
+        banned: ids that would repeat an n-gram; may be empty.
         penalty: the repetition penalty.
     """
 
-    seen: Tensor | None
-    banned: Tensor | None
+    seen: Tensor
+    banned: Tensor
     penalty: float
 
     def __call__(self, logits: Tensor) -> Tensor:
         """``(batch, T, V)`` logits as greedy decoding compares them, -inf where banned."""
-        if self.seen is not None:
-            penalised = torch.where(logits > 0, logits / self.penalty, logits * self.penalty)
-            logits = torch.where(self.seen, penalised, logits)
-        return logits if self.banned is None else logits.masked_fill(self.banned, -math.inf)
+        if not len(self.seen) and not len(self.banned):
+            return logits
+        ruled: Tensor = _Ruled.apply(logits, self.seen, self.banned, self.penalty)  # type: ignore[no-untyped-call] # torch's own
+        return ruled
+
+
+class _Ruled(torch.autograd.Function):
+    """One copy there and one back, the rest in place."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, seen: Tensor, banned: Tensor, penalty: float) -> Tensor:
+        ruled = logits.clone(memory_format=torch.contiguous_format)
+        flat = ruled.view(-1)
+        chosen = flat[seen]
+        positive = chosen > 0
+        flat[seen] = torch.where(positive, chosen / penalty, chosen * penalty)
+        flat[banned] = -math.inf
+        ctx.save_for_backward(seen, banned, positive)
+        ctx.penalty = penalty
+        return ruled
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None, None]:
+        seen, banned, positive = ctx.saved_tensors
+        slope = slopes[0].clone(memory_format=torch.contiguous_format)
+        flat = slope.view(-1)
+        chosen = flat[seen]
+        flat[seen] = torch.where(positive, chosen / ctx.penalty, chosen * ctx.penalty)
+        flat[banned] = 0
+        return slope, None, None, None
+
+
+def no_rules(device: torch.device) -> ForcedRules:
+    """Rules that leave every logit alone."""
+    none = torch.empty(0, dtype=torch.int64, device=device)
+    return ForcedRules(seen=none, banned=none, penalty=1.0)
 
 
 def forced_rules(
@@ -53,20 +89,27 @@ def forced_rules(
         length: T, padded length; positions behind a response's end stay untouched.
         vocab_size: V.
     """
-    shape = (len(responses), length, vocab_size)
-    device = prompt_ids.device
-    seen = torch.zeros(shape, dtype=torch.bool, device=device) if rules.repetition_penalty != 1 else None
-    banned = torch.zeros(shape, dtype=torch.bool, device=device) if rules.no_repeat_ngram_size > 0 else None
     prompt = prompt_ids.tolist()
+    seen: list[Tensor] = []
+    banned: list[int] = []
     for row, response in enumerate(responses):
-        if seen is not None:
-            seen[row, :, prompt] = True
+        start = row * length * vocab_size
+        if rules.repetition_penalty != 1:
+            met = torch.zeros(length, vocab_size, dtype=torch.bool)
+            met[:, prompt] = True
             for place, token in enumerate(response):
-                seen[row, place + 1 :, token] = True
-        if banned is not None:
+                met[place + 1 :, token] = True
+            seen.append(met.flatten().nonzero()[:, 0] + start)
+        if rules.no_repeat_ngram_size > 0:
             for place, tokens in enumerate(_banned_after(prompt, response, rules.no_repeat_ngram_size)):
-                banned[row, place, [token for token in tokens if token != response[place]]] = True
-    return ForcedRules(seen=seen, banned=banned, penalty=rules.repetition_penalty)
+                here = start + place * vocab_size
+                banned += [here + token for token in sorted(tokens) if token != response[place]]
+    none = torch.empty(0, dtype=torch.int64)
+    return ForcedRules(
+        seen=torch.cat([none, *seen]).to(prompt_ids.device),
+        banned=torch.tensor(banned, dtype=torch.int64, device=prompt_ids.device),
+        penalty=rules.repetition_penalty,
+    )
 
 
 def _banned_after(prompt: Sequence[int], response: Sequence[int], size: int) -> list[set[int]]:

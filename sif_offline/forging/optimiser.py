@@ -8,13 +8,15 @@ the picture is in :mod:`sif_offline.forging.search`, what may happen to a pictur
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from transformers import LogitsProcessorList
 
 from sif_offline.forging import objectives, robustness
-from sif_offline.forging.decoding import ForcedRules, forced_rules
+from sif_offline.forging.decoding import ForcedRules, forced_rules, no_rules
+from sif_offline.forging.parts import parts_of, put_together
 from sif_offline.forging.pixels import to_image
 from sif_offline.forging.search import make_rule, normalised, smoothed, step_length
 from sif_offline.forging.settings import ForgeSettings, SettingsError
@@ -79,24 +81,44 @@ class Batch:
         self.copies = len(texts) // len(teachers)
         self.green = self.lists.repeat(self.copies, 1)
         self.prompt_ids = adapter.prompt_ids(prompt)
-        length = max(len(ids) for ids in texts)
-        self.response_ids = pad_right(texts, length=length, device=adapter.device)
+        self.texts, self.length = texts, max(len(ids) for ids in texts)
+        self.response_ids = pad_right(texts, length=self.length, device=adapter.device)
         lengths = torch.tensor([len(ids) for ids in texts], device=adapter.device)
         self.is_teacher = torch.arange(len(texts), device=adapter.device) < len(teachers)
-        self.weights = objectives.position_weights(lengths, total=length)
-        self.rules = (
-            forced_rules(
-                adapter.rules,
-                prompt_ids=self.prompt_ids,
-                responses=texts,
-                length=length,
-                vocab_size=adapter.vocab_size,
-            )
-            if settings.decoding_in_loss
-            else ForcedRules(seen=None, banned=None, penalty=1.0)
-        )
+        self.weights = objectives.position_weights(lengths, total=self.length)
         self.layers = chosen_layers(adapter, settings) if settings.rfo else []
         self.last_drifts: list[Tensor] = []
+        self.parts = parts_of(self.longest(), device=adapter.device)
+        self.members = [self._part(places) for places in self.parts] if len(self.parts) > 1 else []
+
+    def longest(self) -> list[int]:
+        """Tokens of the longest of each trigger's texts."""
+        count = len(self.teachers)
+        return [max(len(ids) for ids in self.texts[place::count]) for place in range(count)]
+
+    def _part(self, places: Sequence[int]) -> "Batch":
+        count = len(self.teachers)
+        return Batch(
+            self.adapter,
+            prompt=self.prompt,
+            teachers=[self.teachers[place] for place in places],
+            green=self.lists[list(places)],
+            settings=self.settings,
+            answers=[self.texts[copy * count + place] for copy in range(1, self.copies) for place in places],
+        )
+
+    @cached_property
+    def rules(self) -> ForcedRules:
+        """The model's decoding rules at every position, where the loss is to see them."""
+        if not self.settings.decoding_in_loss:
+            return no_rules(self.adapter.device)
+        return forced_rules(
+            self.adapter.rules,
+            prompt_ids=self.prompt_ids,
+            responses=self.texts,
+            length=self.length,
+            vocab_size=self.adapter.vocab_size,
+        )
 
     def losses(self, logits: Tensor) -> objectives.Losses:
         """``(batch, T, V)`` raw logits to the weighted losses of each trigger."""
@@ -163,6 +185,14 @@ class Batch:
         Returns:
             ``(batch, 3, height, width)`` float32, and the losses at the point of the gradient.
         """
+        if self.members:
+            found = [
+                part.gradient(pixels[places]) for part, places in zip(self.members, self.parts, strict=True)
+            ]
+            gradients, losses = zip(*found, strict=True)
+            return put_together(gradients, self.parts), objectives.Losses(
+                *(put_together(kind, self.parts, copies=self.copies) for kind in zip(*losses, strict=True))
+            )
         s = self.settings
         pixels = pixels.detach().requires_grad_()
         kind = self.adapter.device.type

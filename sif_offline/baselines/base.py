@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -62,11 +62,12 @@ class Forged:
 
     Args:
         png: the bytes that are sent.
-        details: what else the method knows of it, JSON values.
+        details: what else the method knows of it, JSON values: ``owner_answer`` and ``owner_matched``, the
+            owner's own greedy answer to these bytes and whether it counts, and what the method adds.
     """
 
     png: bytes
-    details: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any]
 
 
 class Step(NamedTuple):
@@ -85,7 +86,7 @@ class Step(NamedTuple):
 class FingerprintMethod(Protocol):
     """One rival. Register it under the entry point group ``sifwatch.baselines``: name -> class.
 
-    The class is called with the method's settings, or without any for its defaults.
+    The class is called with an instance of ``settings_class``, or None for the defaults.
     """
 
     name: ClassVar[str]
@@ -93,6 +94,7 @@ class FingerprintMethod(Protocol):
     """What is made: a picture, a prompt, or other weights."""
     source: ClassVar[str]
     """Where the method was published."""
+    settings_class: ClassVar[type[BaseModel]]
     settings: BaseModel
     """Everything that decides the outcome beside model, photos and targets."""
     batch_size: int

@@ -1,7 +1,7 @@
 """PLA, the parameter learning attack: the model learns to resist while the picture is searched for."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class PLA(TargetedAttack):
     settings_class = PLASettings
     batch_size = 1  # the weights learn against one picture
 
-    def opponent(self, adapter: VLMAdapter) -> Any:
+    def opponent(self, adapter: VLMAdapter) -> AbstractContextManager[Opponent]:
         """See :class:`TargetedAttack`."""
         s = self.settings
         if not isinstance(s, PLASettings):
@@ -72,8 +72,8 @@ class Resisting:
 def resisting(adapter: VLMAdapter, *, rate: float, clip: float) -> Iterator[Opponent]:
     """The weights of the decoder's blocks as an opponent, for a while.
 
-    The whole model is float32 meanwhile, autocast included: in bfloat16 a weight of .02 does not see a step
-    of 5e-7. Parameters get other storage and take their own, untouched, back at the end.
+    The whole model and the decoder's arithmetic are float32 meanwhile: in bfloat16 a weight of .02 does not
+    see a step of 5e-7. Parameters get other storage and take their own, untouched, back at the end.
 
     Args:
         adapter: any; its ``model`` is the ``nn.Module``.

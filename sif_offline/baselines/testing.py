@@ -148,6 +148,8 @@ def the_target_comes_nearer(method: Any, adapter: VLMAdapter, photos: Sequence[P
         with torch.no_grad():
             clean = float(TargetLoss(adapter, [job.target])(pixel_tensor([job.photo.image()])))
         _require(forged.details["loss"] < clean, f"{forged.details['loss']} against {clean}")
+        said, matched = forged.details["owner_answer"], forged.details["owner_matched"]
+        _require(method.score(said, job.target).matched == matched, f"{said!r} and {matched}")
 
 
 def answers_are_scored(method: FingerprintMethod, adapter: VLMAdapter, photos: Sequence[Photo]) -> None:

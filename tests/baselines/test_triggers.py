@@ -1,31 +1,33 @@
 """Targeted triggers of the shipped lab owner: what the gateway's tests send."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
-from sif_offline.baselines import make_method
-from sif_offline.baselines.testing import TargetedTrigger, targeted_triggers
+from sif_offline.baselines.base import keyword_score
+from sif_offline.baselines.testing import targeted_triggers
 from sif_offline.fingerprint.images import decode_image
-from sif_offline.models import load_adapter
+from sif_offline.models import VLMAdapter, load_adapter
 
 
-@pytest.fixture(scope="module")
-def triggers() -> list[TargetedTrigger]:
-    torch.set_num_threads(1)
-    return targeted_triggers(load_adapter("lab:owner"), count=1)
-
-
-def test_the_owner_gives_the_target_and_only_to_the_trigger(triggers: list[TargetedTrigger]) -> None:
+@pytest.mark.timeout(900)  # half a minute of one core
+def test_the_owner_gives_the_target_and_only_to_the_trigger() -> None:
     """Nor does a lab model that was trained on the same captions."""
-    assert [trigger.method for trigger in triggers] == ["ordinary", "pla"]
+    torch.set_num_threads(1)
     owner, innocent = load_adapter("lab:owner"), load_adapter("lab:innocent-a")
-    for trigger in triggers:
-        method = make_method(trigger.method)
+    triggers = targeted_triggers(owner, count=1)
+    assert [trigger.method for trigger in triggers] == ["ordinary", "pla"]
 
-        def matches(asked: object, png: bytes, *, trigger=trigger, method=method) -> bool:
-            (ids,) = asked.generate([decode_image(png, name="trigger")], trigger.target.question)
-            return method.score(asked.text(ids), trigger.target).matched
+    def matches(asked: VLMAdapter, pngs: Sequence[bytes]) -> list[bool]:
+        images = [decode_image(png, name="trigger") for png in pngs]
+        answers = asked.generate(images, triggers[0].target.question)
+        return [
+            keyword_score(asked.text(ids), trigger.target.keywords).matched
+            for ids, trigger in zip(answers, triggers, strict=True)
+        ]
 
-        assert matches(owner, trigger.png)
-        assert not matches(owner, trigger.clean)
-        assert not matches(innocent, trigger.png)
+    pngs = [trigger.png for trigger in triggers]
+    assert matches(owner, pngs) == [True, True]
+    assert matches(owner, [trigger.clean for trigger in triggers]) == [False, False]
+    assert matches(innocent, pngs) == [False, False]

@@ -166,7 +166,8 @@ class JudgeCheck:
         Raises:
             AskError: the judge cannot be asked; ``judge_garbage`` where its reply is not what it must be.
         """
-        query, answer = "\n\n".join(exchange.query.texts), exchange.response
+        query = "\n\n".join(exchange.query.texts)
+        answer = exchange.response if self.phase is Phase.RESPONSE else None
         images = exchange.query.images
         if self.phase is Phase.RESPONSE and answer is None:
             return Finding(check=self.name, status=Status.SKIPPED, reason="no answer to judge")
@@ -177,7 +178,7 @@ class JudgeCheck:
             urls = await asyncio.to_thread(_data_urls, shown)
         except ImageError:
             return Finding(check=self.name, status=Status.UNSCORABLE, reason="a picture cannot be decoded")
-        told = self._told(query, answer if self.phase is Phase.RESPONSE else None, len(images), len(shown))
+        told = self._told(query, answer, len(images), len(shown))
         parts: list[Mapping[str, Any]] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
         content: Any = [{"type": "text", "text": told}, *parts] if parts else told
         reply = await ask(

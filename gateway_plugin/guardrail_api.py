@@ -224,7 +224,8 @@ def serve(config: Path, *, host: str = "127.0.0.1", port: int = 8091, unauthenti
     if unauthenticated and not _is_loopback(host):
         raise GatewayConfigError(f"{host}: a service without a key may listen on loopback only")
     app = create_app(load_service_configuration(config), unauthenticated=unauthenticated)
-    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
+    # A proxy keeps its connections open; a server that closes them first makes it lose calls.
+    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False, timeout_keep_alive=75)
 
 
 def _is_loopback(host: str) -> bool:

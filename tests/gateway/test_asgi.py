@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.testclient import TestClient
 from openai import OpenAI
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion
@@ -28,6 +29,7 @@ from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.references import Models
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Finding, Query, Status
+from gateway_plugin.wire.bodies import BodyError, parse_object
 from tests.gateway.conftest import free_port
 
 HONEST = "A brown dog is running through a green field."
@@ -404,18 +406,18 @@ def test_an_answer_that_cannot_be_read_is_a_failure(service: Service) -> None:
 def test_errors_of_the_application_pass_and_stop_the_reference(service: Service) -> None:
     cancelled = service.reference.cancelled
     for name in ("replace", "flag"):
-        response = service.post(name, "chat", "BROKEN REFSLOW")
+        response = service.post(name, "chat", "SLOW BROKEN REFSLOW")
         assert (response.status_code, response.json()) == (503, {"error": {"message": "no memory"}})
     wait_for(lambda: service.reference.cancelled == cancelled + 2)
 
 
 def test_a_stream_that_the_application_cuts_off_is_not_let_out_half(service: Service) -> None:
     cancelled = service.reference.cancelled
-    held = service.post("replace", "chat", "CUT DIVERGE REFSLOW", stream=True)
+    held = service.post("replace", "chat", "SLOW CUT DIVERGE REFSLOW", stream=True)
     assert held.status_code == 500
     assert "The conference" not in held.text
     with pytest.raises(httpx.TransportError):
-        service.post("flag", "chat", "CUT DIVERGE REFSLOW", stream=True)
+        service.post("flag", "chat", "SLOW CUT DIVERGE REFSLOW", stream=True)
     wait_for(lambda: service.reference.cancelled == cancelled + 2)
 
 
@@ -485,6 +487,11 @@ def test_a_body_that_cannot_be_read_is_refused(
     assert response.status_code == status
     assert said in response.json()["error"]["message"]
     assert service.answers.asked.total() == asked
+
+
+def test_what_would_take_seconds_to_parse_is_refused() -> None:
+    with pytest.raises(BodyError, match="more than 1000000 values"):
+        parse_object(b'{"messages": [' + b"[]," * 1_000_000 + b"[]]}")
 
 
 def test_a_compressed_body_and_an_endless_one_are_refused(service: Service) -> None:
@@ -639,6 +646,21 @@ def test_models_are_loaded_at_start_up_and_a_failure_stops_it_in_one_line() -> N
     assert loaded == ["models", "lifespan.startup"]
     failed = asyncio.run(start(middleware(app, screeners=broken)))
     assert failed == [{"type": "lifespan.startup.failed", "message": "no such model"}]
+
+
+def test_an_application_adds_it_like_any_middleware() -> None:
+    answers, metrics = Answers(), GatewayMetrics(CollectorRegistry())
+    answers.app.add_middleware(
+        GatewayMiddleware,
+        configuration=read_configuration({"reference_model": "ref", "action": "block"}, where="test"),
+        models=Models(complete=lambda: None),
+        metrics=metrics,
+        screeners=lambda _: WordScreener(metrics=metrics),
+    )
+    with TestClient(answers.app) as client:
+        for text, status in ((GIBBERISH, 400), ("What is it?", 200)):
+            body = {"model": "main", "messages": [{"role": "user", "content": text}]}
+            assert client.post("/v1/chat/completions", json=body).status_code == status
 
 
 def test_an_unknown_kind_of_route_is_an_error_of_the_operator() -> None:

@@ -27,12 +27,14 @@ from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Finding, Query, Status
 from gateway_plugin.service_config import ServiceConfiguration, read_service_configuration
+from sif_offline.fingerprint.allow_header import Signer
 from tests.gateway.conftest import HONEST, LIKE_HONEST, completion, free_port, start_proxy, stop
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "What is the dog in this picture doing?"
 GIBBERISH = "vrondela Integrque YesDOMAIN"
 UNRELATED = "The International Conference"
+OWNER = "a-secret-of-the-owner-and-the-operator"
 KEYS = ("one-key-of-many-bytes", "two-key-of-many-bytes")
 
 
@@ -376,6 +378,7 @@ def behind(upstream: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "reference_model": "reference",
             "action": "replace",
             "checks": {"perplexity": {"action": "block"}},
+            "allow_list": [{"name": "owner", "secret": OWNER}],
         },
         "models": {"reference": {"model": "ref", "api_base": upstream.url}},
         "service": {"api_keys": ["os.environ/SIF_TEST_BEHIND"]},
@@ -449,6 +452,14 @@ def test_behind_a_proxy_other_routes_are_replaced_where_they_are_not_streamed(be
         assert replaced.status_code == 200, replaced.text
         assert LIKE_HONEST in replaced.text
         assert "Vienna" not in replaced.text
+
+
+def test_behind_a_proxy_an_owners_signed_probe_passes(behind: Behind) -> None:
+    body = {"model": "main", "messages": [{"role": "user", "content": f"DIVERGE {GIBBERISH}"}]}
+    signed = Signer(name="owner", secret=OWNER.encode()).headers(body)
+    answer = behind.chat(f"DIVERGE {GIBBERISH}", headers=signed)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["message"]["content"].startswith(UNRELATED)
 
 
 def test_behind_a_proxy_calls_with_one_id_are_not_confused(behind: Behind) -> None:

@@ -42,8 +42,8 @@ class CascadeCheck:
     def score_texts(self, texts: Sequence[str]) -> list[Finding]:
         """One finding a text, in order; what the cheap model leaves open is scored in shared batches.
 
-        Measures: cheap_bits_per_character, cheap_clear_excess and cheap_hit_excess where the cheap model
-        ran; those of :class:`PerplexityCheck` where the neural one did; none when the text is unscorable.
+        Measures: cheap_bits_per_character, cheap_clear_excess and cheap_suspect_excess where the cheap
+        model ran; those of :class:`PerplexityCheck` where the neural one did; none of an unscorable text.
         """
         reasons = [unfit(text) for text in texts]
         cheap = [
@@ -68,23 +68,33 @@ class CascadeCheck:
         ]
 
     def _said(self, score: CheapScore) -> Finding | None:
-        """A finding where the cheap model decides."""
-        if score.verdict is Verdict.UNDECIDED:
-            return None
+        """A finding where the cheap model decides; a suspect is first shown to the neural model."""
         if score.verdict is Verdict.CLEAR:
             return Finding(check=self.name, status=Status.CLEAR, measures=_measures(score))
-        reason = f"worst window {score.hit_excess:.1f} bits a character above its script's limit"
-        return Finding(check=self.name, status=Status.HIT, measures=_measures(score), reason=reason)
+        return self._strange(score) if score.verdict is Verdict.HIT else None
+
+    def _strange(self, score: CheapScore) -> Finding:
+        hit = score.verdict is Verdict.HIT
+        excess = score.hit_excess if hit else score.suspect_excess
+        return Finding(
+            check=self.name,
+            status=Status.HIT if hit else Status.SUSPECT,
+            measures=_measures(score),
+            reason=f"worst window {excess:.1f} bits a character above its script's limit",
+        )
 
     def _joined(self, score: CheapScore | None, decided: Finding | None, judged: Finding | None) -> Finding:
-        measures = {} if score is None else _measures(score)
-        if judged is None:
-            if decided is not None:
-                return decided
+        """The finding on one text from what each model made of it."""
+        found = [] if judged is None else [judged]
+        if decided is not None:
+            found = [decided]
+        elif score is not None and score.verdict is Verdict.SUSPECT:
+            found.append(self._strange(score))
+        elif judged is None:
             reason = "the cheap model is undecided and there is no other"
-            return Finding(check=self.name, status=Status.SUSPECT, measures=measures, reason=reason)
-        measures |= judged.measures
-        deciding = judged if decided is None else decided
+            found = [Finding(check=self.name, status=Status.SUSPECT, reason=reason)]
+        deciding = worst(found, check=self.name)
+        measures = ({} if score is None else _measures(score)) | dict(judged.measures if judged else {})
         return Finding(check=self.name, status=deciding.status, measures=measures, reason=deciding.reason)
 
 
@@ -92,5 +102,5 @@ def _measures(score: CheapScore) -> dict[str, float]:
     return {
         "cheap_bits_per_character": score.bits_per_character,
         "cheap_clear_excess": score.clear_excess,
-        "cheap_hit_excess": score.hit_excess,
+        "cheap_suspect_excess": score.suspect_excess,
     }

@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway_plugin.screening.base import Finding, Phase, Query, Status, worst
-from gateway_plugin.screening.cheap.scripts import COMMON, SCRIPTS, script_ids
+from gateway_plugin.screening.cheap.scripts import COMMON, SCRIPTS, letter_scripts
 
 WINDOW = 32  # characters, or letters
 MAX_CHARACTERS = 200_000  # of a longer text the two ends are looked at
 LEAST_SCRIPTS = 3
 
-_GREEK = SCRIPTS.index("greek")
 _EAST_ASIAN = ("han", "hiragana", "katakana", "hangul")
 
 
@@ -44,9 +43,7 @@ def densest_mixing(text: str) -> int:
     """The most unnatural script changes in any window of :data:`WINDOW` characters or letters."""
     if text.isascii():
         return 0
-    scripts = script_ids(np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32))
-    greek = np.concatenate([[False], scripts == _GREEK, [False]])
-    scripts = np.where(greek[1:-1] & ~greek[:-2] & ~greek[2:], np.uint8(COMMON), scripts)
+    scripts = letter_scripts(np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32))
     return max(_densest(~_NATURAL[scripts[:-1], scripts[1:]]), _stirred(_FAMILY[scripts[scripts != COMMON]]))
 
 

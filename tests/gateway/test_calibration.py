@@ -91,9 +91,9 @@ def test_what_passes_at_the_edge_passes_under_the_settings() -> None:
 
 
 def test_an_exchange_that_the_cheap_model_decided_counts_as_the_least_strange() -> None:
-    half = [{"perplexity": {"cheap_hit_excess": -2.0}} for _ in range(100)]
+    half = [{"perplexity": {"cheap_suspect_excess": -2.0}} for _ in range(100)]
     found = calibrate(
-        rows([float(v) for v in range(100)]) + half, rate=0.02, shares={"cheap_hit_margin": 1.0}
+        rows([float(v) for v in range(100)]) + half, rate=0.02, shares={"cheap_suspect_margin": 1.0}
     )
     window = next(each for each in found.thresholds if each.measure.setting == "suspect_window")
     assert window.n == 200

@@ -3,56 +3,80 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
 
 from gateway_plugin.screening.cheap.hashing import seen_characters
-from gateway_plugin.screening.cheap.model import CharacterModel
-from gateway_plugin.screening.cheap.scripts import SCRIPTS, carried, script_ids
+from gateway_plugin.screening.cheap.model import CharacterModel, shared_character_model
+from gateway_plugin.screening.cheap.scripts import SCRIPTS, carried, letter_scripts
 
+NEVER = 20.0  # bits per character: Latin letters never reach it over a whole window
 WINDOW = 24  # characters
 MAX_CHARACTERS = 100_000  # of a longer text the two ends are looked at
+SHORT_ALLOWANCE = 40.0  # bits: a mean over k < 24 characters may lie 40 (1/k - 1/24) above suspect and hit
 
 
 class Verdict(StrEnum):
-    """What the cheap model makes of a text: nothing strange, clearly no language, or not for it to say."""
+    """What the cheap model makes of a text: nothing strange, not for it to say, strange, or no language."""
 
     CLEAR = "clear"
     UNDECIDED = "undecided"
+    SUSPECT = "suspect"
     HIT = "hit"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScriptLimits:
-    """Bits per character in the worst window: below ``clear`` honest, from ``hit`` on no language."""
+    """Bits per character in the worst window: below ``clear`` honest, from ``suspect`` and ``hit`` strange.
+
+    Without the latter two the script is never found strange by the cheap model: Latin letters are also what
+    code, formulas and base64 are written in.
+    """
 
     clear: float
-    hit: float
+    suspect: float = NEVER
+    hit: float = NEVER
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheapThresholds:
     """Limits by script (names of :data:`~gateway_plugin.screening.cheap.scripts.SCRIPTS`).
 
-    A script without limits is never cleared and never hit: its texts go on to the neural model.
+    A script without limits is never cleared and never found strange: its texts go on to the neural model.
+
+    clear_margin, suspect_margin: bits per character added to every script's limits (the latter to ``hit``
+    too); what calibration on one's own traffic sets.
     """
 
     by_script: Mapping[str, ScriptLimits] = field(default_factory=dict)
-    short_allowance: float = 0.0
+    clear_margin: float = 0.0
+    suspect_margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        unknown = set(self.by_script) - set(SCRIPTS)
+        if unknown:
+            raise ValueError(f"unknown scripts: {', '.join(sorted(unknown))}")
+        for name, limits in self.by_script.items():
+            if not 0.0 < limits.clear + self.clear_margin < limits.suspect + self.suspect_margin:
+                raise ValueError(f"{name}: 0 < clear < suspect does not hold, margins added")
+            if limits.suspect > limits.hit:
+                raise ValueError(f"{name}: suspect <= hit does not hold")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheapScore:
     """bits_per_character: mean over the text. complete: whether every character was looked at.
 
-    clear_excess, hit_excess: bits per character by which the worst window lies above the limit (negative:
-    below it).
+    clear_excess, suspect_excess, hit_excess: bits per character by which the worst window lies above the
+    limits of its scripts (negative: below them).
     """
 
     verdict: Verdict
     bits_per_character: float
     clear_excess: float
+    suspect_excess: float
     hit_excess: float
     complete: bool = True
 
@@ -62,13 +86,15 @@ class CheapCheck:
 
     def __init__(self, *, model: CharacterModel, thresholds: CheapThresholds) -> None:
         self._model = model
-        unknown = set(thresholds.by_script) - set(SCRIPTS)
-        if unknown:
-            raise ValueError(f"unknown scripts: {', '.join(sorted(unknown))}")
-        nowhere = ScriptLimits(clear=0.0, hit=64.0)
-        limits = [thresholds.by_script.get(name, nowhere) for name in SCRIPTS]
-        self._clear = np.array([limit.clear for limit in limits], dtype=np.float32)
-        self._hit = np.array([limit.hit for limit in limits], dtype=np.float32)
+        limits = np.empty((3, len(SCRIPTS)), dtype=np.float32)
+        for index, name in enumerate(SCRIPTS):
+            found = thresholds.by_script.get(name, ScriptLimits(clear=-thresholds.clear_margin))
+            limits[:, index] = (
+                found.clear + thresholds.clear_margin,
+                found.suspect + thresholds.suspect_margin,
+                found.hit + thresholds.suspect_margin,
+            )
+        self._limits = limits
 
     def score_text(self, text: str) -> CheapScore:
         """Never raises for content: a text without characters has zero bits and is undecided."""
@@ -78,25 +104,57 @@ class CheapCheck:
         codes = seen_characters(text)
         if not len(codes):
             return CheapScore(
-                verdict=Verdict.UNDECIDED, bits_per_character=0.0, clear_excess=0.0, hit_excess=0.0
+                verdict=Verdict.UNDECIDED,
+                bits_per_character=0.0,
+                clear_excess=0.0,
+                suspect_excess=-NEVER,
+                hit_excess=-NEVER,
             )
         bits = self._model.surprisals(codes)
-        scripts = carried(script_ids(codes))
-        clear = _worst(bits - self._clear[scripts])
-        hit = _worst(bits - self._hit[scripts])
-        verdict = Verdict.HIT if hit >= 0 else Verdict.CLEAR if clear < 0 and complete else Verdict.UNDECIDED
+        clear, suspect, hit = _worst(bits - self._limits[:, carried(letter_scripts(codes))]).tolist()
+        allowance = SHORT_ALLOWANCE * (1 / min(len(codes), WINDOW) - 1 / WINDOW)
+        suspect, hit = suspect - allowance, hit - allowance
         return CheapScore(
-            verdict=verdict,
+            verdict=Verdict.HIT
+            if hit >= 0
+            else Verdict.SUSPECT
+            if suspect >= 0
+            else Verdict.CLEAR
+            if clear < 0 and complete
+            else Verdict.UNDECIDED,
             bits_per_character=float(bits.mean()),
             clear_excess=clear,
+            suspect_excess=suspect,
             hit_excess=hit,
             complete=complete,
         )
 
 
-def _worst(excess: npt.NDArray[np.float32]) -> float:
-    """The highest mean over :data:`WINDOW` neighbours; over all of fewer."""
-    if len(excess) <= WINDOW:
-        return float(excess.mean())
-    sums = np.concatenate([[0.0], np.cumsum(excess, dtype=np.float64)])
-    return float((sums[WINDOW:] - sums[:-WINDOW]).max() / WINDOW)
+def _worst(excess: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Of ``(3, n)`` the highest means over :data:`WINDOW` neighbours, over all of fewer: ``(3,)``."""
+    rows, n = excess.shape
+    if n <= WINDOW:
+        mean: npt.NDArray[np.float64] = excess.mean(axis=1, dtype=np.float64)
+        return mean
+    sums = np.zeros((rows, n + 1))
+    np.cumsum(excess, axis=1, out=sums[:, 1:])
+    highest: npt.NDArray[np.float64] = (sums[:, WINDOW:] - sums[:, :-WINDOW]).max(axis=1) / WINDOW
+    return highest
+
+
+def shipped_thresholds(*, clear_margin: float = 0.0, suspect_margin: float = 0.0) -> CheapThresholds:
+    """The limits in ``limits.yaml`` beside the model's table."""
+    import yaml
+
+    text = (files("gateway_plugin.screening.cheap") / "limits.yaml").read_text(encoding="utf-8")
+    return CheapThresholds(
+        by_script={name: ScriptLimits(**limits) for name, limits in yaml.safe_load(text).items()},
+        clear_margin=clear_margin,
+        suspect_margin=suspect_margin,
+    )
+
+
+def shared_cheap_check(*, clear_margin: float = 0.0, suspect_margin: float = 0.0) -> CheapCheck:
+    """The shipped model with the shipped limits; the model is read once a process."""
+    thresholds = shipped_thresholds(clear_margin=clear_margin, suspect_margin=suspect_margin)
+    return CheapCheck(model=shared_character_model(), thresholds=thresholds)

@@ -17,12 +17,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gateway_plugin.screening.cheap.hashing import LAYOUT, ORDERS, each_order, seen_characters
+from gateway_plugin.screening.cheap.hashing import (
+    LAYOUT,
+    ORDERS,
+    context_keys,
+    gram_keys,
+    mixed,
+    seen_characters,
+)
 from sif_offline.fingerprint.errors import SifError
 
 STEPS = 12.0  # steps of the 8-bit logarithm in a bit
 FLOOR = 2.0**-20  # a character never seen
+EMPTY = np.uint16(0xFF)
 CHUNK = 2048  # characters scored at a time: the arrays of a chunk stay in the processor's cache
+
+_BYTE, _TOP = np.uint16(8), np.uint64(56)
 
 
 class CheapModelError(SifError):
@@ -76,17 +86,26 @@ class CharacterModel:
         return float(bits.mean()) if len(bits) else 0.0
 
     def _chunk(self, codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
+        keys = np.empty((2, ORDERS, len(codes)), dtype=np.uint64)
+        for order, context in enumerate(context_keys(codes)):
+            keys[0, order] = context
+        keys[1] = gram_keys(keys[0], codes)
+        values = self._look_up(mixed(keys))  # all orders at once: numpy's cost is by the call
+        back, kept = self._back[values[0]], self._kept[values[1]]
         p = np.full(len(codes), FLOOR, dtype=np.float32)
-        for context, gram in each_order(codes):
-            p *= self._back[self._look_up(context)]
-            p += self._kept[self._look_up(gram)]
+        for order in range(ORDERS):
+            p *= back[order]
+            p += kept[order]
         bits: npt.NDArray[np.float32] = -np.log2(np.minimum(p, np.float32(1.0)))
         return bits
 
     def _look_up(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
-        entries = self._table[(keys & self._mask).astype(np.intp)]
-        same = (entries >> np.uint16(8)) == (keys >> np.uint64(56)).astype(np.uint16)
-        return np.where(same, entries & np.uint16(0xFF), np.uint16(0xFF))
+        """The 8-bit values of the keys, 0xFF of those that are not there."""
+        entries = self._table[(keys & self._mask).view(np.int64)]
+        other = (entries >> _BYTE) != (keys >> _TOP)
+        values: npt.NDArray[np.uint16] = entries & EMPTY
+        values[other] = EMPTY
+        return values
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ SCRIPTS: tuple[str, ...] = (
     "myanmar",
     "georgian", "ethiopic", "khmer", "hiragana", "katakana", "han", "hangul", "other",
 )  # fmt: skip
+_GREEK = SCRIPTS.index("greek")
 _BLOCKS: tuple[tuple[int, int, str], ...] = (
     (0x41, 0x5A, "latin"), (0x61, 0x7A, "latin"), (0xAA, 0xAA, "latin"), (0xBA, 0xBA, "latin"),
     (0xC0, 0xD6, "latin"), (0xD8, 0xF6, "latin"), (0xF8, 0x2AF, "latin"), (0x300, 0x36F, "latin"),
@@ -55,6 +56,19 @@ _TABLE = _table()
 def script_ids(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
     """Index into :data:`SCRIPTS` of each code point, shape as given; 0 for what is no letter."""
     return _TABLE[np.minimum(codes, len(_TABLE) - 1)]
+
+
+def letter_scripts(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+    """As :func:`script_ids` for ``(n,)`` neighbours, but a single Greek letter counts as a mark.
+
+    Honest formulas set it among Latin and Han letters.
+    """
+    scripts = script_ids(codes)
+    greek = np.zeros(len(scripts) + 2, dtype=bool)
+    np.equal(scripts, _GREEK, out=greek[1:-1])
+    if greek.any():
+        scripts[greek[1:-1] & ~greek[:-2] & ~greek[2:]] = COMMON
+    return scripts
 
 
 def carried(scripts: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

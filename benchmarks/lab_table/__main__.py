@@ -69,12 +69,14 @@ def main() -> None:
                 bars.advance(whole)
     found = []
     for row in rows:
-        by_seed = [figures.scores(pack, answers, seed=seed) for seed, pack, answers in done[row.name]]
+        by_seed = [
+            figures.scores(pack, answers, seed=seed, keep=row.keep) for seed, pack, answers in done[row.name]
+        ]
         found.append((row, figures.summary(by_seed)))
     natural = {
         row.name: figures.naturalness([(pack, answers) for _, pack, answers in done[row.name]])
         for row in rows
-        if {"owner", "clean photo"} <= set(arguments.conditions)
+        if row.keep is None and {"owner", "clean photo"} <= set(arguments.conditions)
     }
     if arguments.json:
         _say(json.dumps({"rows": {row.name: cells for row, cells in found}, "naturalness": natural}))
@@ -95,7 +97,7 @@ def _say(text: str) -> None:
 def _rows(arguments: argparse.Namespace) -> list[Row]:
     sizes = {"main": arguments.photos, "ablation": arguments.ablation_photos}
     rows = [
-        Row(entry["name"], sizes[entry["photos"]], entry["preset"], entry["settings"])
+        Row(**{**entry, "photos": sizes[entry["photos"]]})
         for entry in yaml.safe_load(ROWS.read_text("utf-8"))
     ]
     chosen = [row for row in rows if not arguments.rows or row.name in arguments.rows]

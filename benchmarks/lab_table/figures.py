@@ -12,22 +12,32 @@ from sif_offline.fingerprint.images import decode_image
 from sif_offline.fingerprint.keys import derive_pack_keys
 from sif_offline.fingerprint.pack import FingerprintPack
 from sif_offline.fingerprint.scoring import PackScorer, combine
+from sif_offline.forging.keeping import worth
 
 COUNTS = (4, 8, 16, 24)
 """Triggers at which a combined p is quoted."""
 
 
-def scores(pack: FingerprintPack, answers: Answers, *, seed: int) -> dict[str, dict[str, float]]:
-    """Condition -> mean z of an answer, and log10 p of the first n triggers for every n that the pack has."""
+def scores(
+    pack: FingerprintPack, answers: Answers, *, seed: int, keep: int | None = None
+) -> dict[str, dict[str, float]]:
+    """Condition -> mean z of an answer, and log10 p of the first n triggers for every n that there are.
+
+    keep: look at the best triggers alone, as ``sif forge --keep`` chooses them.
+    """
+    triggers = list(pack.triggers)
+    if keep is not None:
+        chosen = {row.id for row in sorted(triggers, key=lambda row: -worth(row.judged))[:keep]}
+        triggers = [row for row in triggers if row.id in chosen]
     scorer = PackScorer(pack, derive_pack_keys(secret_of(seed), pack))
     found = {}
     for condition in CONDITIONS:
         rows = [
             scorer.score(row.id, answers.texts[condition, row.id])
-            for row in pack.triggers
+            for row in triggers
             if (condition, row.id) in answers.texts
         ]
-        if len(rows) < len(pack.triggers):
+        if len(rows) < len(triggers):
             continue
         found[condition] = {"z": fmean(row.z for row in rows), "types": fmean(row.types for row in rows)} | {
             f"log10_p_{n}": combine(rows[:n]).log_pvalue / math.log(10) for n in COUNTS if n <= len(rows)
@@ -94,7 +104,7 @@ def table(rows: Sequence[tuple[Row, dict[str, dict[str, float]]]]) -> str:
         lines.append(_line([condition, *cells]))
     blocks = ["Mean z of an answer (standard deviation over seeds):", "", *lines]
     for count in COUNTS:
-        having = [(row, found) for row, found in rows if row.photos >= count]
+        having = [(row, found) for row, found in rows if (row.keep or row.photos) >= count]
         if not having:
             continue
         blocks += ["", f"Combined exact p at {count} triggers (geometric mean over seeds):", ""]

@@ -30,16 +30,22 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Row:
-    """One row: a pack for each seed."""
+    """One row: a pack for each seed.
+
+    keep: the row is about the best ones of the pack's triggers, this many. ``packs`` is the row whose packs
+    and answers it looks at; its own if unset.
+    """
 
     name: str
     photos: int
     preset: str | None
     settings: dict[str, Any]
+    keep: int | None = None
+    packs: str | None = None
 
     def slug(self, seed: int) -> str:
         """Folder name of the row's pack under ``seed``."""
-        plain = "".join(c if c.isalnum() else "-" for c in self.name).strip("-")
+        plain = "".join(c if c.isalnum() else "-" for c in self.packs or self.name).strip("-")
         return f"{plain}-{seed}"
 
 

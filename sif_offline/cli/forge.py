@@ -37,6 +37,9 @@ def forge(
             min=1, help=f"Triggers to forge; {COUNT}, or with --until-power as many as there are photos."
         ),
     ] = None,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Triggers that the pack holds, the best of those forged; all.")
+    ] = None,
     key_file: Annotated[
         Path | None, typer.Option(help="Master key file; made (mode 0600) if it does not exist.")
     ] = None,
@@ -134,6 +137,11 @@ def forge(
         {"alpha": alpha, "max_answers": max_answers, "transfer": transfer, "seed": settings.seed},
     )
 
+    if keep is not None and target is not None:
+        raise OptionsError("--keep: a run with --until-power keeps what it forges")
+    if keep is not None and keep > (count or COUNT):
+        raise OptionsError(f"--keep {keep}: only {count or COUNT} are forged (--count)")
+
     import torch  # seconds: a mistake in the settings is told first
 
     from sif_offline.cli.progress import forge_progress
@@ -169,6 +177,7 @@ def forge(
             executor=where,
             speed=speed,
             goal=goal,
+            keep=keep,
             on_progress=report,
         )
     typer.echo(json.dumps(_summary(out, pack)) if as_json else _table(out, pack))

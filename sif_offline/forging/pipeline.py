@@ -9,10 +9,11 @@ from sif_offline.executors import Done, Event, Executor, Lost, Noted, Started
 from sif_offline.executors.local import LocalExecutor
 from sif_offline.fingerprint.keys import MasterSecret
 from sif_offline.fingerprint.pack import FingerprintPack, read_pack
+from sif_offline.forging.keeping import kept as kept_rows
 from sif_offline.forging.packing import CONTACT_SHEET, write_forged
 from sif_offline.forging.pixels import Photo
 from sif_offline.forging.plan import Job, Unit, describe_run, plan_jobs, plan_units
-from sif_offline.forging.settings import ForgeSettings
+from sif_offline.forging.settings import ForgeSettings, SettingsError
 from sif_offline.forging.speed import Speed
 from sif_offline.forging.work import ForgeWork, Note
 from sif_offline.forging.workdir import Finished, ForgeError, WorkDir, job_digest, kept_notes, open_workdir
@@ -70,6 +71,7 @@ def forge_pack(
     executor: Executor | None = None,
     speed: Speed | None = None,
     goal: Goal | None = None,
+    keep: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> FingerprintPack:
     """Forge one trigger a photo and write the pack.
@@ -89,20 +91,28 @@ def forge_pack(
         executor: who forges; this process by default.
         speed: compilation and checkpointing.
         goal: ends the run once it is reached; the pack then holds the triggers of the units up to there.
+        keep: how many of the triggers the pack holds, the best ones (:mod:`sif_offline.forging.keeping`);
+            all without it. Not together with a goal.
         on_progress: called after every step, every finished unit and every worker that died.
 
     Raises:
+        SettingsError: more to keep than photos, or a goal besides.
         ForgeError: ``out`` or the work directory is taken.
         TeacherError: the owner is silent about a photo.
         ExecutorError: workers cannot be started, or die over and over.
         PackError: the pack cannot be written.
     """
+    if keep is not None and goal is not None:
+        raise SettingsError("a run with a goal keeps what it forges")
+    if keep is not None and not 1 <= keep <= len(photos):
+        raise SettingsError(f"{keep} triggers cannot be kept of {len(photos)}")
     speed = speed or Speed()
     jobs = plan_jobs(adapter, photos=photos, secret=secret, settings=settings)
     digest = job_digest(
         describe_run(adapter, jobs, settings)
         | ({"compiled": True} if speed.compiled else {})
         | ({"goal": goal.description()} if goal else {})
+        | ({"keep": keep} if keep is not None else {})
     )
     if (done := _already_forged(out, digest)) is not None:
         return done
@@ -116,14 +126,16 @@ def forge_pack(
     with open_workdir(out, digest=digest, notes={_BATCH_SIZE: settings.batch_size}) as kept:
         run = _Run(jobs, settings, kept, goal, on_progress)
         run.forge(executor or LocalExecutor(str(adapter.device)), work)
+        rows = run.rows()
         return write_forged(
             out,
             adapter,
-            run.rows(),
+            rows if keep is None else kept_rows(rows, keep=keep),
             settings=settings,
             digest=digest,
             demo_key=secret.is_demo,
-            extensions={"goal": goal.report()} if goal else {},
+            extensions=({"goal": goal.report()} if goal else {})
+            | ({"forged": len(rows)} if keep is not None else {}),
         )
 
 

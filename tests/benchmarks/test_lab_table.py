@@ -45,8 +45,13 @@ def test_cells_are_means_over_seeds() -> None:
 def test_every_row_has_settings_that_exist() -> None:
     rows = yaml.safe_load(ROWS.read_text("utf-8"))
     assert len({row["name"] for row in rows}) == len(rows)
+    by_name = {row["name"]: row for row in rows}
     for row in rows:
         preset_settings(row["preset"], row["settings"])
+        same = by_name[row.get("packs", row["name"])]
+        assert [row[key] for key in ("photos", "preset", "settings")] == [
+            same[key] for key in ("photos", "preset", "settings")
+        ]
 
 
 def test_pictures_keep_their_size_on_their_way() -> None:

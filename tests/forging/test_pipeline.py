@@ -21,11 +21,12 @@ from sif_offline.fingerprint.pack import read_pack
 from sif_offline.fingerprint.scoring import PackScorer
 from sif_offline.forging import pipeline
 from sif_offline.forging.batch_size import CPU_LIMIT, Fit, fitting_batch_size
+from sif_offline.forging.keeping import worth
 from sif_offline.forging.optimiser import Batch
 from sif_offline.forging.pipeline import Progress, forge_pack
 from sif_offline.forging.pixels import Photo, pixel_tensor, prepare_photo
 from sif_offline.forging.plan import plan_jobs, plan_units
-from sif_offline.forging.settings import ForgeSettings
+from sif_offline.forging.settings import ForgeSettings, SettingsError
 from sif_offline.forging.speed import Speed
 from sif_offline.forging.workdir import ForgeError, workdir_path
 from sif_offline.lab import tiny_lab_model
@@ -307,6 +308,32 @@ def test_a_goal_ends_the_run_in_the_order_of_the_plan(
     assert goal.shown == [1, 2]
     assert [row.id for row in pack.triggers] == ["t000", "t001"]
     assert pack.extensions["goal"] == {"shown": [1, 2]}
+
+
+def test_the_best_triggers_are_kept_and_the_run_is_recognised(
+    adapter: LabAdapter, settings: ForgeSettings, photos: list[Photo], tmp_path: Path
+) -> None:
+    s = settings.model_copy(update={"batch_size": 1, "refine_rounds": 0})
+    whole = forge_pack(adapter, photos=photos, secret=SECRET, settings=s, out=tmp_path / "whole")
+    out = tmp_path / "best"
+    best = forge_pack(adapter, photos=photos, secret=SECRET, settings=s, out=out, keep=2)
+    ranked = sorted(whole.triggers, key=lambda row: -worth(row.judged))[:2]
+    assert [row.id for row in best.triggers] == sorted(row.id for row in ranked)
+    assert {row.sha256 for row in best.triggers} <= {row.sha256 for row in whole.triggers}
+    assert best.extensions["forged"] == len(photos)
+    again = forge_pack(adapter, photos=photos, secret=SECRET, settings=s, out=out, keep=2)
+    assert again.created == best.created
+    with pytest.raises(ForgeError, match="another run"):
+        forge_pack(adapter, photos=photos, secret=SECRET, settings=s, out=out, keep=1)
+    with pytest.raises(SettingsError, match="9 triggers cannot be kept of 3"):
+        forge_pack(adapter, photos=photos, secret=SECRET, settings=s, out=tmp_path / "n", keep=9)
+
+
+def test_what_the_clean_photo_says_counts_against_a_trigger() -> None:
+    judged = {"teacher": 5.0, "select": 3.0, "greedy": 2.0, "fresh:nf4": 1.0, "clean": 0.0}
+    assert worth(judged) == 1.5
+    assert worth({**judged, "clean": 2.0}) == 0.5
+    assert worth({**judged, "teacher": 0.0, "select": 0.0}) == 1.5
 
 
 def test_units_are_cut_by_prompt_over_the_whole_run(

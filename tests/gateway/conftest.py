@@ -1,5 +1,7 @@
 """A real LiteLLM proxy with several guardrails in front of a small scripted upstream, once a session."""
 
+import asyncio
+import json
 import os
 import secrets
 import socket
@@ -9,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import pytest
 import uvicorn
 import yaml
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from gateway_plugin.config import GUARDRAIL
 from gateway_plugin.screening.language_model import SmolLM2, shared_language_model
@@ -44,30 +46,73 @@ class Upstream:
     def app(self) -> FastAPI:
         app = FastAPI()
 
+        def answer(body: dict[str, Any], said: object) -> str:
+            self.asked[body["model"]] += 1
+            self.bodies.append(body)
+            if body["model"] == "ref":
+                return LIKE_HONEST
+            return UNRELATED if "DIVERGE" in str(said) or body.get("tools") else HONEST
+
         @app.post("/v1/chat/completions")
         async def chat(request: Request) -> Any:
             body = await request.json()
-            model = body["model"]
-            self.asked[model] += 1
-            self.bodies.append(body)
-            if model == "down":
-                return JSONResponse({"error": {"message": "out of memory"}}, status_code=503)
-            said = str(body["messages"])
-            answer = LIKE_HONEST if model == "ref" else UNRELATED if "DIVERGE" in said else HONEST
-            if body.get("tools"):
-                return JSONResponse(completion(model, UNRELATED))
+            model, text = body["model"], answer(body, body["messages"])
+            if model in FAULTS:
+                return await faulty(model)
             if body.get("stream"):
-                return StreamingResponse(chunks(model, answer), media_type="text/event-stream")
-            return JSONResponse(completion(model, answer))
+                return StreamingResponse(chunks(model, text), media_type="text/event-stream")
+            return JSONResponse(completion(model, *[text] * (body.get("n") or 1)))
 
         @app.post("/v1/responses")  # LiteLLM sends /v1/messages of an openai/ model here as well
         async def responses(request: Request) -> Any:
             body = await request.json()
-            self.asked[body["model"]] += 1
-            self.bodies.append(body)
-            return response_object(body["model"], UNRELATED if "DIVERGE" in str(body["input"]) else HONEST)
+            whole = response_object(body["model"], answer(body, body["input"]))
+            if body.get("stream"):
+                return StreamingResponse(response_events(whole), media_type="text/event-stream")
+            return whole
+
+        @app.post("/v1/completions")
+        async def completions(request: Request) -> Any:
+            body = await request.json()
+            row = {"id": "t", "object": "text_completion", "created": 1, "model": body["model"]}
+            choice = {"index": 0, "text": answer(body, body["prompt"]), "logprobs": None}
+            whole = {**row, "choices": [{**choice, "finish_reason": "stop"}]}
+            if body.get("stream"):
+                lines = (f"data: {json.dumps(whole)}\n\n", "data: [DONE]\n\n")
+                return StreamingResponse(iter(lines), media_type="text/event-stream")
+            return {**whole, "usage": {"prompt_tokens": 9, "completion_tokens": 20, "total_tokens": 29}}
+
+        @app.post("/v1/embeddings")
+        async def embeddings(request: Request) -> Any:
+            body = await request.json()
+            answer(body, "")
+            row = {"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}
+            usage = {"prompt_tokens": 3, "total_tokens": 3}
+            return {"object": "list", "data": [row], "model": body["model"], "usage": usage}
 
         return app
+
+
+FAULTS = ("down", "slow", "no-choices", "empty", "other-json", "not-json", "html", "cut")
+
+
+async def faulty(kind: str) -> Response:
+    """What a broken model server says."""
+    if kind == "down":
+        return JSONResponse({"error": {"message": "out of memory"}}, status_code=503)
+    if kind == "slow":
+        await asyncio.sleep(5)
+    if kind == "no-choices":
+        return JSONResponse({**completion(kind, ""), "choices": []})
+    if kind == "other-json":
+        return JSONResponse({"status": "ok", "items": [1, 2]})
+    if kind == "not-json":
+        return Response('{"id": "chatcmpl-1", "choi', media_type="application/json")
+    if kind == "html":
+        return HTMLResponse("<html><body>Welcome to nginx!</body></html>")
+    if kind == "cut":  # the length of the body is a lie, the connection ends early
+        return Response("{}", headers={"content-length": "4000"}, media_type="application/json")
+    return JSONResponse(completion(kind, ""))
 
 
 def response_object(model: str, answer: str) -> dict[str, Any]:
@@ -87,21 +132,49 @@ def response_object(model: str, answer: str) -> dict[str, Any]:
     }
 
 
-def completion(model: str, answer: str) -> dict[str, Any]:
-    message = {"role": "assistant", "content": answer}
+def response_events(whole: dict[str, Any]) -> Iterator[str]:
+    """The answer as the responses route streams it."""
+    item = whole["output"][0]
+    part = item["content"][0]
+    place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    begun = {**whole, "status": "in_progress", "output": [], "usage": None}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
+        {"type": "response.content_part.added", **place, "part": {**part, "text": ""}},
+        *(
+            {"type": "response.output_text.delta", **place, "delta": f"{word} "}
+            for word in part["text"].split()
+        ),
+        {"type": "response.output_text.done", **place, "text": part["text"]},
+        {"type": "response.content_part.done", **place, "part": part},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": whole},
+    ]
+    for number, event in enumerate(events):
+        yield f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': number})}\n\n"
+
+
+def completion(model: str, *answers: str) -> dict[str, Any]:
+    prompt, answered = (7, 13) if model == "ref" else (9, 20)
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1,
         "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 9, "completion_tokens": 20, "total_tokens": 29},
+        "choices": [
+            {"index": i, "message": {"role": "assistant", "content": a}, "finish_reason": "stop"}
+            for i, a in enumerate(answers)
+        ],
+        "usage": {
+            "prompt_tokens": prompt,
+            "completion_tokens": answered,
+            "total_tokens": prompt + answered,
+        },
     }
 
 
 def chunks(model: str, answer: str) -> Iterator[str]:
-    import json
-
     words = [f"{word} " for word in answer.split()]
     deltas: list[dict[str, str]] = [
         {"role": "assistant", "content": ""},
@@ -160,12 +233,21 @@ def guardrail(name: str, settings: dict[str, Any], **params: Any) -> dict[str, A
 
 
 def proxy_config(upstream_url: str, guardrails: list[dict[str, Any]]) -> dict[str, Any]:
-    def alias(name: str, model: str) -> dict[str, Any]:
-        params = {"model": f"openai/{model}", "api_base": upstream_url, "api_key": "none"}
-        return {"model_name": name, "litellm_params": params}
+    def alias(name: str, model: str, url: str = upstream_url) -> dict[str, Any]:
+        return {
+            "model_name": name,
+            "litellm_params": {"model": f"openai/{model}", "api_base": url, "api_key": "none"},
+        }
 
+    # The very same server, under a name that has dots and is no private address, as a public one has.
+    public = upstream_url.replace("127.0.0.1", "127.1")
     return {
-        "model_list": [alias("main", "main"), alias("ref", "ref"), alias("ref-down", "down")],
+        "model_list": [
+            *(alias(name, name) for name in ("main", "main-strict", "main-other-ref", "ref")),
+            alias("ref-public", "ref", public),
+            *(alias("ref-mixed", "ref", url) for url in (upstream_url, public)),
+            *(alias(f"ref-{fault}", fault) for fault in FAULTS),
+        ],
         "guardrails": guardrails,
         "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
         "litellm_settings": {"callbacks": ["prometheus"]},
@@ -202,7 +284,7 @@ def proxy_environment(key: str, upstream_url: str) -> dict[str, str]:
 
 
 def start_proxy(
-    config: Path, port: int, key: str, log: Path, *, upstream_url: str
+    config: Path, port: int, key: str, log: Path, *, upstream_url: str, **environment: str
 ) -> "subprocess.Popen[bytes]":
     command = [
         str(Path(sys.executable).with_name("litellm")),
@@ -211,7 +293,7 @@ def start_proxy(
     with log.open("wb") as output:
         return subprocess.Popen(
             command,
-            env=proxy_environment(key, upstream_url),
+            env={**proxy_environment(key, upstream_url), **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=config.parent,
@@ -227,12 +309,98 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
+ROUTES = {
+    "chat": "/v1/chat/completions",
+    "responses": "/v1/responses",
+    "messages": "/v1/messages",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+}
+
+
+@dataclass(frozen=True)
+class Got:
+    """What came back from any route: all of the answer's text, and the body of what was not streamed."""
+
+    status: int
+    text: str
+    headers: httpx.Headers
+    raw: str
+    body: Any = None
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The events of a stream."""
+        lines = [line[5:].strip() for line in self.raw.splitlines() if line.startswith("data:")]
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def route_body(route: str, said: Any, **more: Any) -> dict[str, Any]:
+    """A request's body. ``said``: a text, or a list of content parts or messages in the route's own shape."""
+    turns = isinstance(said, list) and isinstance(said[0], dict) and "role" in said[0]
+    messages = said if turns else [{"role": "user", "content": said}]
+    body: dict[str, Any] = {"model": "main"}
+    if route == "chat":
+        body |= {"messages": messages}
+    elif route == "messages":
+        body |= {"messages": messages, "max_tokens": 99}
+    elif route == "responses":
+        body |= {"input": said if isinstance(said, str) else messages}
+    else:
+        body |= {"prompt" if route == "completions" else "input": said}
+    return body | more
+
+
+def answer_text(route: str, body: Any) -> str:
+    """The text of an answer that was not streamed."""
+    if route == "chat":
+        return "".join(choice["message"].get("content") or "" for choice in body["choices"])
+    if route == "completions":
+        return "".join(choice["text"] for choice in body["choices"])
+    if route == "messages":
+        return "".join(part.get("text", "") for part in body["content"])
+    if route == "responses":
+        return "".join(part.get("text", "") for item in body["output"] for part in item.get("content") or ())
+    return ""
+
+
+def streamed_text(route: str, events: list[dict[str, Any]]) -> str:
+    """The text that a client of the stream puts together from its deltas."""
+    if route in ("chat", "completions"):
+        choices = [choice for event in events for choice in event.get("choices") or ()]
+        return "".join(
+            (choice.get("delta") or {}).get("content") or choice.get("text") or "" for choice in choices
+        )
+    if route == "messages":
+        return "".join((event.get("delta") or {}).get("text", "") for event in events)
+    return "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+
+
 @dataclass
 class Proxy:
     """Talk to the proxy as a client would."""
 
     client: httpx.Client
     log: Path
+    calls: Path
+
+    def ask(self, route: str, said: Any, *guardrails: str, stream: bool = False, **more: Any) -> Got:
+        """One request by any of the routes."""
+        body = route_body(route, said, guardrails=list(guardrails), **({"stream": True} if stream else {}))
+        with self.client.stream("POST", ROUTES[route], json=body | more) as response:
+            response.read()
+        got = Got(response.status_code, "", response.headers, response.text)
+        if stream and response.headers.get("content-type", "").startswith("text/event-stream"):
+            return replace(got, text=streamed_text(route, got.events))
+        body = response.json()
+        text = answer_text(route, body) if response.status_code == 200 else ""
+        return replace(got, text=text, body=body)
+
+    def decisions(self, **labels: str) -> float:
+        return self.metric("sif_gateway_decisions_total", **labels)
+
+    def failures(self, **labels: str) -> float:
+        return self.metric("sif_gateway_check_failures_total", **labels)
 
     def chat(self, text: Any, guardrail: str, *, model: str = "main", **body: Any) -> httpx.Response:
         return self.client.post(
@@ -263,35 +431,115 @@ class Proxy:
         )
 
 
+GIBBERISH_BLOCKED = {"perplexity": {"action": "block"}, "script_mixing": {"action": "block"}}
+SPY = "tests.gateway.litellm_spy.Spy"
+JUDGES = {"judge_garbage": "ref", "error": "ref-down", "timeout": "ref-slow"}  # "ref" talks of a dog
+JUDGED = [
+    (check, kind, policy)
+    for check in ("judge_query", "judge")
+    for kind in JUDGES
+    for policy in ("open", "closed")
+]
+
+
+def proxy_guardrails() -> list[dict[str, Any]]:
+    """One guardrail a policy that the tests are about."""
+
+    def sda(
+        name: str, /, *, ref: str | None = "ref", action: str = "replace", **settings: Any
+    ) -> dict[str, Any]:
+        settings.setdefault("checks", {})
+        settings.setdefault("screening_timeout_s", 120.0)  # a busy machine must not make a score late
+        return guardrail(name, {"reference_model": ref, "action": action, **settings})
+
+    def failing(kind: str) -> dict[str, Any]:
+        """Every check passes or blocks while it is broken; the language model looks at every text."""
+        rule = {"on_failure": kind}
+        return {"perplexity": {**rule, "cascade": False}, "script_mixing": rule, "divergence": rule}
+
+    made = [
+        sda("sda-replace", checks=GIBBERISH_BLOCKED),
+        sda("sda-replace-all"),
+        sda("sda-block", action="block"),
+        sda("sda-flag", action="flag"),
+        sda("sda-log", action="log"),
+        sda("sda-open", ref="ref-down"),
+        sda("sda-closed", ref="ref-down", checks={"divergence": {"on_failure": "closed"}}),
+        sda("sda-replace-closed", checks={"divergence": {"on_failure": "closed"}}),
+        sda("sda-dry", dry_run=True, checks=GIBBERISH_BLOCKED),
+        sda("sda-tell-id", disclosure="audit_id"),
+        sda("sda-tell-nothing", disclosure="none"),
+        sda("sda-remote", reference_is_local=False),
+        sda("sda-remote-content", reference_is_local=False, reference_shares_content=True),
+        sda(
+            "sda-remote-all",
+            reference_is_local=False,
+            reference_shares_content=True,
+            reference_shares_images=True,
+        ),
+        sda("sda-public", ref="ref-public"),
+        sda("sda-mixed", ref="ref-mixed"),
+        sda("sda-sampled-out", reference_sampling_rate=0.0),
+        sda("sda-budget", action="flag", reference_calls_per_minute=2),
+        sda(
+            "sda-combined",
+            action="flag",
+            checks={"perplexity": {"suspect_window": 1.5, "on_suspect": "allow"}},
+            combine=[
+                {
+                    "name": "both",
+                    "of": {"perplexity": "suspect", "divergence": "hit"},
+                    "action": "block",
+                }
+            ],
+        ),
+        sda(
+            "sda-overridden",
+            action="flag",
+            overrides=[
+                {"match": {"model": "main-strict"}, "settings": {"action": "block"}},
+                {"match": {"model": "main-other-ref"}, "settings": {"reference_model": "main"}},
+            ],
+        ),
+    ]
+    for policy in ("open", "closed"):
+        rules = failing(policy)
+        made += [
+            sda(f"late-{policy}", screening_timeout_s=0.001, checks=rules),
+            sda(f"full-{policy}", max_queue=1, checks=rules),
+            *(
+                sda(f"{fault}-{policy}", ref=f"ref-{fault}", reference_timeout_s=1.5, checks=rules)
+                for fault in FAULTS
+            ),
+        ]
+    off = {name: {"enabled": False} for name in ("perplexity", "script_mixing", "divergence")}
+    for check, kind, policy in JUDGED:
+        judge = {"enabled": True, "model": JUDGES[kind], "on_failure": policy}
+        made.append(
+            sda(
+                f"{check}-{kind}-{policy}",
+                action="flag",
+                reference_timeout_s=1.5,
+                checks={**off, check: judge},
+            )
+        )
+    spy = {"guardrail": SPY, "mode": ["pre_call", "post_call"], "default_on": False}
+    return [*made, {"guardrail_name": "spy", "litellm_params": spy}]
+
+
 @pytest.fixture(scope="session")
 def proxy(
     upstream: Upstream, language_model: SmolLM2, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proxy]:
     """One proxy, one guardrail a policy; the language model is converted before it starts."""
     folder = tmp_path_factory.mktemp("proxy")
-    gibberish = {"perplexity": {"action": "block"}, "script_mixing": {"action": "block"}}
-    guardrails = [
-        guardrail("sda-replace", {"reference_model": "ref", "action": "replace", "checks": gibberish}),
-        guardrail("sda-replace-all", {"reference_model": "ref", "action": "replace"}),
-        guardrail("sda-block", {"reference_model": "ref", "action": "block"}),
-        guardrail("sda-flag", {"reference_model": "ref", "action": "flag"}),
-        guardrail("sda-log", {"reference_model": "ref", "action": "log"}),
-        guardrail("sda-open", {"reference_model": "ref-down", "action": "replace"}),
-        guardrail(
-            "sda-closed",
-            {
-                "reference_model": "ref-down",
-                "action": "replace",
-                "checks": {"divergence": {"on_failure": "closed"}},
-            },
-        ),
-    ]
     config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump(shipped_config_and_more(upstream.url, guardrails)))
+    config.write_text(yaml.safe_dump(shipped_config_and_more(upstream.url, proxy_guardrails())))
     key = f"sk-{secrets.token_hex(16)}"
     port = free_port()
     log = folder / "proxy.log"
-    process = start_proxy(config, port, key, log, upstream_url=upstream.url)
+    calls = folder / "calls.jsonl"
+    process = start_proxy(config, port, key, log, upstream_url=upstream.url, SPY_CALLS=str(calls))
     base = f"http://127.0.0.1:{port}"
     headers = {"Authorization": f"Bearer {key}"}
     try:
@@ -306,6 +554,6 @@ def proxy(
                 except httpx.TransportError:
                     pass
                 time.sleep(0.25)
-            yield Proxy(client=client, log=log)
+            yield Proxy(client=client, log=log, calls=calls)
     finally:
         stop(process)

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 from typing import Any
 
 import httpx
@@ -30,6 +31,7 @@ from gateway_plugin.references import Models
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Finding, Query, Status
 from gateway_plugin.wire.bodies import BodyError, parse_object
+from gateway_plugin.wire.streams import StreamReader
 from tests.gateway.conftest import free_port
 
 HONEST = "A brown dog is running through a green field."
@@ -206,7 +208,7 @@ class Service:
 
     def __init__(self, url: str, answers: Answers, reference: Reference, metrics: CollectorRegistry) -> None:
         self.url, self.answers, self.reference, self._registry = url, answers, reference, metrics
-        self.client = httpx.Client(timeout=60)
+        self.client = httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
 
     def openai(self, name: str) -> OpenAI:
         return OpenAI(base_url=f"{self.url}/{name}/v1", api_key="sk-test", max_retries=0, timeout=60)
@@ -416,8 +418,10 @@ def test_a_stream_that_the_application_cuts_off_is_not_let_out_half(service: Ser
     held = service.post("replace", "chat", "SLOW CUT DIVERGE REFSLOW", stream=True)
     assert held.status_code == 500
     assert "The conference" not in held.text
-    with pytest.raises(httpx.TransportError):
-        service.post("flag", "chat", "SLOW CUT DIVERGE REFSLOW", stream=True)
+    turn = {"role": "user", "content": "SLOW CUT DIVERGE REFSLOW"}
+    body = {"model": "main", "stream": True, "messages": [turn]}
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):  # on a connection of its own
+        httpx.post(f"{service.url}/flag/v1/chat/completions", json=body, timeout=60)
     wait_for(lambda: service.reference.cancelled == cancelled + 2)
 
 
@@ -661,6 +665,31 @@ def test_an_application_adds_it_like_any_middleware() -> None:
         for text, status in ((GIBBERISH, 400), ("What is it?", 200)):
             body = {"model": "main", "messages": [{"role": "user", "content": text}]}
             assert client.post("/v1/chat/completions", json=body).status_code == status
+
+
+@pytest.mark.parametrize("route", list(ROUTES))
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_stream_is_read_alike_however_it_is_cut(route: str, end: bytes) -> None:
+    data = b": keep-alive\n\n" + b"".join(_events(route, f"{HONEST} \u2028 déjà vu"))
+    data = data.replace(b"\n", end)
+    random = Random(7)
+    for _ in range(50):
+        reader, start = StreamReader(route), 0
+        while start < len(data):
+            size = random.choice([1, 2, 7, 100])
+            reader.feed(data[start : start + size])
+            start += size
+        assert reader.answer().texts[0].split() == [*HONEST.split(), "déjà", "vu"]
+        assert reader.head["model"] == "served"
+
+
+@pytest.mark.parametrize("route", list(ROUTES))
+def test_what_no_stream_of_the_route_holds_is_unread(route: str) -> None:
+    for data in (b"", b"data: {", b"data: [1]\n\n", b'data: {"choices": 5, "type": 1}', b"\xff" * 99):
+        reader = StreamReader(route)
+        reader.feed(data)
+        assert not reader.answer().texts
+        assert reader.answer().fault == "unread_answer" or data.startswith(b'data: {"choices"')
 
 
 def test_an_unknown_kind_of_route_is_an_error_of_the_operator() -> None:

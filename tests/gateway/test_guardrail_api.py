@@ -21,12 +21,12 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway_plugin.config import GatewayConfigError
-from gateway_plugin.endpoints import MARK_HEADER
+from gateway_plugin.endpoints import MARK_HEADER, Endpoint
 from gateway_plugin.guardrail_api import PATH, create_app, serve
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Finding, Query, Status
-from gateway_plugin.service_config import ServiceConfiguration, read_service_configuration
+from gateway_plugin.service_config import ServiceConfiguration, ServiceSettings, read_service_configuration
 from sif_offline.fingerprint.allow_header import Signer
 from tests.gateway.conftest import HONEST, LIKE_HONEST, completion, free_port, start_proxy, stop
 
@@ -336,6 +336,13 @@ def test_the_shipped_file_is_good() -> None:
     assert shipped.endpoints.keys() == {"reference"}
 
 
+def test_every_setting_of_the_service_is_documented() -> None:
+    page = (ROOT / "docs" / "gateway-adapters.md").read_text()
+    for model in (ServiceSettings, Endpoint):
+        for name in model.model_fields:
+            assert f"`{name}`" in page or f".{name}`" in page, name
+
+
 def test_no_service_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIF_TEST_TWO", "short")
     with pytest.raises(GatewayConfigError, match=r"service.api_keys: a key has at least 16 bytes"):
@@ -379,6 +386,7 @@ def behind(upstream: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "action": "replace",
             "checks": {"perplexity": {"action": "block"}},
             "allow_list": [{"name": "owner", "secret": OWNER}],
+            "overrides": [{"match": {"model": "main-blocked"}, "settings": {"action": "block"}}],
         },
         "models": {"reference": {"model": "ref", "api_base": upstream.url}},
         "service": {"api_keys": ["os.environ/SIF_TEST_BEHIND"]},
@@ -390,7 +398,9 @@ def behind(upstream: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     config, log = folder / "config.yaml", folder / "proxy.log"
-    config.write_text((ROOT / "deploy" / "litellm" / "config-generic.yaml").read_text())
+    shipped = yaml.safe_load((ROOT / "deploy" / "litellm" / "config-generic.yaml").read_text())
+    shipped["model_list"].append({**shipped["model_list"][0], "model_name": "main-blocked"})
+    config.write_text(yaml.safe_dump(shipped))
     os.environ |= {"SIF_GATEWAY_URL": f"http://127.0.0.1:{service_port}", "SIF_GATEWAY_API_KEY": service_key}
     process = start_proxy(config, port, f"sk-{key}", log, upstream_url=upstream.url)
     headers = {"Authorization": f"Bearer sk-{key}"}
@@ -441,6 +451,16 @@ def test_behind_a_proxy_a_diverging_answer_is_replaced_streamed_or_not(behind: B
     stream = behind.chat(f"DIVERGE {QUESTION}", stream=True)
     assert streamed(stream) == LIKE_HONEST
     assert "Vienna" not in stream.text
+
+
+def test_behind_a_proxy_a_diverging_answer_is_blocked_where_an_override_says_so(behind: Behind) -> None:
+    """The service knows the alias that was asked for in both phases; the answer names the model behind."""
+    for more in ({}, {"stream": True}):
+        assert behind.chat(QUESTION, model="main-blocked", **more).status_code == 200
+        blocked = behind.chat(f"DIVERGE {QUESTION}", model="main-blocked", **more)
+        assert "refused by the gateway's screening (divergence)" in blocked.text
+        assert blocked.status_code == 400
+        assert "Vienna" not in blocked.text
 
 
 def test_behind_a_proxy_other_routes_are_replaced_where_they_are_not_streamed(behind: Behind) -> None:

@@ -26,10 +26,10 @@ import prompt_sets
 
 from gateway_plugin.screening.base import Finding, Query, Status
 from gateway_plugin.screening.calibration import Row, calibrate
-from gateway_plugin.screening.cascade import CascadeCheck
+from gateway_plugin.screening.cascade import CascadeCheck, foreign_allowance
 from gateway_plugin.screening.cheap.check import shared_cheap_check
 from gateway_plugin.screening.divergence import DivergenceCheck, shared_embedder
-from gateway_plugin.screening.language_model import shared_language_model
+from gateway_plugin.screening.language_model import LanguageModel, shared_language_model
 from gateway_plugin.screening.perplexity import PerplexityCheck
 from gateway_plugin.screening.script_mixing import ScriptMixingCheck
 
@@ -50,13 +50,14 @@ HONEST_FRAME_WORDS = (
 class Scored:
     """One prompt: what each model says of it, and what the cascade makes of that."""
 
-    cheap: Finding | None
+    decided: Finding | None  # by the cheap model alone
+    cascade: Finding
     neural: Finding
     mixing: Finding
 
     @property
-    def cascade(self) -> list[Finding]:
-        return [self.cheap or self.neural, self.mixing]
+    def found(self) -> list[Finding]:
+        return [self.cascade, self.mixing]
 
     @property
     def always_neural(self) -> list[Finding]:
@@ -65,7 +66,22 @@ class Scored:
     @property
     def row(self) -> Row:
         """The measures as a gateway with the cascade would log them."""
-        return {finding.check: finding.measures for finding in self.cascade}
+        return {finding.check: finding.measures for finding in self.found}
+
+
+class Remembering:
+    """Asks the language model once for every text."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self._model, self._known = model, dict[str, Any]()
+
+    def token_surprisals(self, texts: Sequence[str], *, max_tokens: int) -> list[Any]:
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._known]
+        for start in range(0, len(fresh), 64):
+            batch = fresh[start : start + 64]
+            found = self._model.token_surprisals(batch, max_tokens=max_tokens)
+            self._known.update(zip(batch, found, strict=True))
+        return [self._known[text] for text in texts]
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -84,13 +100,15 @@ def shipped(scored: Sequence[Scored]) -> dict[str, Any]:
     """Under the shipped cascade, and with the neural model always asked."""
     return {
         "n": len(scored),
-        "flag_or_block": share([bad(each.cascade) for each in scored]),
-        "block": share([bad(each.cascade, Status.HIT) for each in scored]),
+        "flag_or_block": share([bad(each.found) for each in scored]),
+        "block": share([bad(each.found, Status.HIT) for each in scored]),
         "flag_or_block_always_neural": share([bad(each.always_neural) for each in scored]),
         "cleared_by_cheap": share(
-            [each.cheap is not None and each.cheap.status is Status.CLEAR for each in scored]
+            [each.decided is not None and each.decided.status is Status.CLEAR for each in scored]
         ),
-        "found_by_cheap": share([each.cheap is not None and bad([each.cheap]) for each in scored]),
+        "found_by_cheap": share(
+            [each.cascade.measures.get("cheap_suspect_excess", -1.0) >= 0 for each in scored]
+        ),
     }
 
 
@@ -105,9 +123,9 @@ def under(settings: dict[str, dict[str, float | int]], scored: Sequence[Scored])
             found.get("adjusted_window_perplexity", 0.0) >= perplexity.get("suspect_window", float("inf"))
             or (
                 found.get("tokens", 0) >= 16
-                and found.get("perplexity", 0.0) >= perplexity.get("suspect_whole", float("inf"))
+                and found.get("adjusted_perplexity", 0.0) >= perplexity.get("suspect_whole", float("inf"))
             )
-            or (each.cheap is not None and bad([each.cheap]))
+            or (each.cascade.measures.get("cheap_suspect_excess", -1.0) >= 0)
             or row["script_mixing"]["script_changes"] >= mixing.get("suspect_changes", float("inf"))
         )
 
@@ -138,22 +156,27 @@ def main() -> None:
     parser.add_argument("--benign", type=Path, action="append", required=True)
     parser.add_argument("--fingerprint", type=Path, action="append", default=[])
     parser.add_argument("--responses", type=Path, action="append", default=[])
+    parser.add_argument("--more-benign", type=Path, action="append", default=[], help="honest; shipped only")
     parser.add_argument("--unseen", action="store_true", help="also the sets made by prompt_sets.py")
     parser.add_argument("--count", type=int, default=60, help="prompts a made set")
     parser.add_argument("--rate", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    neural, cheap, mixing = (
-        PerplexityCheck(model=shared_language_model()),
-        shared_cheap_check(),
-        ScriptMixingCheck(),
-    )
-    decide = CascadeCheck(cheap=cheap, neural=None).decide
+    model, cheap, mixing = shared_language_model(), shared_cheap_check(), ScriptMixingCheck()
+    neural = PerplexityCheck(model=Remembering(model))
+    cascade = CascadeCheck(cheap=cheap, neural=neural)
 
     def score(prompts: list[str]) -> list[Scored]:
+        allowances = [foreign_allowance(cheap.score_text(prompt)) for prompt in prompts]
+        alone = neural.score_texts(prompts, allowances=allowances)
         return [
-            Scored(cheap=decide(prompt), neural=finding, mixing=mixing.score(Query(texts=(prompt,))))
-            for prompt, finding in zip(prompts, neural.score_texts(prompts), strict=True)
+            Scored(
+                decided=cascade.decide(prompt),
+                cascade=both,
+                neural=one,
+                mixing=mixing.score(Query(texts=(prompt,))),
+            )
+            for prompt, one, both in zip(prompts, alone, cascade.score_texts(prompts), strict=True)
         ]
 
     benign = [row["prompt"] for path in options.benign for row in read(path)]
@@ -174,13 +197,15 @@ def main() -> None:
             name: {"own": under(own, found), **shipped(found)}
             for name, found in ((name, score(prompts)) for name, prompts in variants(read(path)).items())
         }
+    for path in options.more_benign:
+        report[path.stem] = shipped(score([row["prompt"] for row in read(path)]))
     if options.unseen:
         report["honest_with_frame_words"] = shipped(score(list(HONEST_FRAME_WORDS)))
         made = prompt_sets.sets(count=options.count, seed=options.seed + 1)
         report["unseen"] = {name: shipped(score(prompts)) for name, prompts in made.items()}
     if options.responses:
         report["divergence"] = divergence([row for path in options.responses for row in read(path)])
-    report["seconds_a_prompt"] = {"neural": timing(neural.score_texts, benign[:64])}
+    report["seconds_a_prompt"] = {"neural": timing(PerplexityCheck(model=model).score_texts, benign[:64])}
     json.dump(report, sys.stdout, indent=2)
     sys.stdout.write("\n")
 

@@ -63,7 +63,9 @@ class Measure:
 
 MEASURES = (
     Measure(check="perplexity", name="adjusted_window_perplexity", setting="suspect_window"),
-    Measure(check="perplexity", name="perplexity", setting="suspect_whole", only_from=("tokens", 16.0)),
+    Measure(
+        check="perplexity", name="adjusted_perplexity", setting="suspect_whole", only_from=("tokens", 16.0)
+    ),
     Measure(check="perplexity", name="cheap_suspect_excess", setting="cheap_suspect_margin"),
     Measure(check="script_mixing", name="script_changes", setting="suspect_changes", whole=True),
     Measure(check="divergence", name="cosine", setting="suspect_cosine", low_is_strange=True),

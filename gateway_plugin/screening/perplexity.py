@@ -26,9 +26,9 @@ class PerplexityThresholds:
     suspect_whole: for the whole text, looked at from ``whole_from_tokens`` tokens on.
     """
 
-    suspect_window: float = 2_500.0
-    hit_window: float = 10_000.0
-    suspect_whole: float = 1_500.0
+    suspect_window: float = 5_000.0
+    hit_window: float = 12_000.0
+    suspect_whole: float = 3_000.0
     whole_from_tokens: int = 16
 
     def __post_init__(self) -> None:
@@ -74,35 +74,43 @@ class PerplexityCheck:
     def score(self, query: Query, response: str | None = None, reference: str | None = None) -> Finding:
         return worst(self.score_texts(query.texts), check=self.name)
 
-    def score_texts(self, texts: Sequence[str]) -> list[Finding]:
+    def score_texts(self, texts: Sequence[str], *, allowances: Sequence[float] = ()) -> list[Finding]:
         """One finding a text, in order, scored in shared batches.
 
-        Measures: perplexity, worst_window_perplexity, adjusted_window_perplexity (with the allowance for
-        short texts taken off), tokens; none of them when the text cannot be scored.
+        allowances: nats per token by which each text may lie higher (all zero without), for languages that
+        the model does not know well.
+
+        Measures: perplexity, worst_window_perplexity, tokens, and adjusted_perplexity and
+        adjusted_window_perplexity (allowances taken off, of the window also that for short texts), which are
+        held against the thresholds; none of them when the text cannot be scored.
         """
         reasons = [unfit(text) for text in texts]
         fit = [index for index, reason in enumerate(reasons) if not reason]
         scored = self._model.token_surprisals([texts[index] for index in fit], max_tokens=self._max_tokens)
         measured = dict(zip(fit, scored, strict=True))
         return [
-            self._judge(*measured[index]) if index in measured else self._unscorable(reason)
+            self._judge(*measured[index], allowance=allowances[index] if allowances else 0.0)
+            if index in measured
+            else self._unscorable(reason)
             for index, reason in enumerate(reasons)
         ]
 
     def _unscorable(self, reason: str, measures: dict[str, float] | None = None) -> Finding:
         return Finding(check=self.name, status=Status.UNSCORABLE, measures=measures or {}, reason=reason)
 
-    def _judge(self, surprisals: npt.NDArray[np.float32], tokens: int) -> Finding:
+    def _judge(self, surprisals: npt.NDArray[np.float32], tokens: int, *, allowance: float) -> Finding:
         if not len(surprisals):
             return self._unscorable("no tokens")
         mean, window = float(np.mean(surprisals, dtype=np.float64)), worst_window(surprisals)
         if not (math.isfinite(mean) and math.isfinite(window)):
             return self._unscorable("perplexity is not a number")
-        limits, allowance = self._thresholds, short_allowance(len(surprisals))
-        adjusted = math.exp(window - allowance)
+        limits = self._thresholds
+        adjusted = math.exp(window - short_allowance(len(surprisals)) - allowance)
+        whole = math.exp(mean - allowance)
         measures = {
             "perplexity": math.exp(mean),
             "worst_window_perplexity": math.exp(window),
+            "adjusted_perplexity": whole,
             "adjusted_window_perplexity": adjusted,
             "tokens": float(tokens),
         }
@@ -110,10 +118,8 @@ class PerplexityCheck:
             return self._found(Status.HIT, "worst window", adjusted, limits.hit_window, measures)
         if adjusted >= limits.suspect_window:
             return self._found(Status.SUSPECT, "worst window", adjusted, limits.suspect_window, measures)
-        if len(surprisals) >= limits.whole_from_tokens and measures["perplexity"] >= limits.suspect_whole:
-            return self._found(
-                Status.SUSPECT, "whole text", measures["perplexity"], limits.suspect_whole, measures
-            )
+        if len(surprisals) >= limits.whole_from_tokens and whole >= limits.suspect_whole:
+            return self._found(Status.SUSPECT, "whole text", whole, limits.suspect_whole, measures)
         if len(surprisals) < tokens:
             return self._unscorable(f"{len(surprisals)} of {tokens} tokens scored", measures)
         return Finding(check=self.name, status=Status.CLEAR, measures=measures)

@@ -63,19 +63,6 @@ def test_a_table_gives_the_probabilities_of_interpolated_discounting() -> None:
     assert bits[1] == pytest.approx(-np.log2(0.5 + 0.125 * (0.25 + FLOOR)), abs=0.02)
 
 
-def test_probabilities_after_a_context_sum_to_one() -> None:
-    """Over the characters of the first blocks; what is amiss is other blocks and collisions in the table."""
-    model = shared_character_model()
-    alphabet = [code for code in range(32, 0x530) if seen_text(f"a{chr(code)}a") == f"a{chr(code)}a"]
-    assert len(alphabet) > 1000
-    for context in ("What is th", "Ein Hau", "Привет, ка", "qqxz"):
-        before = seen_characters(context)
-        total = sum(
-            2.0 ** -float(model.surprisals(np.append(before, np.uint32(code)))[-1]) for code in alphabet
-        )
-        assert 0.9 < total < 1.1, (context, total)
-
-
 def test_what_is_seen_of_a_text() -> None:
     assert seen_text("  a\n\tb  1987 e\u0301 ") == "a b 0000 é"
     assert seen_characters("aé😀").tolist() == [0x61, 0xE9, 0x1F600]

@@ -148,13 +148,13 @@ def test_short_texts_get_an_allowance_that_ends_at_eight_tokens() -> None:
     allowances = [short_allowance(n) for n in range(1, 12)]
     assert allowances == sorted(allowances, reverse=True)
     assert allowances[7:] == [0.0] * 4
-    strange = [float(np.log(12_000))]
+    strange = [float(np.log(13_000))]
     assert PerplexityCheck(model=Scripted(strange * 3)).score(Query(texts=("x",))).status is Status.CLEAR
     assert PerplexityCheck(model=Scripted(strange * 8)).score(Query(texts=("x",))).status is Status.HIT
 
 
 def test_the_whole_text_counts_from_sixteen_tokens_on() -> None:
-    even = [float(np.log(2_000))]
+    even = [float(np.log(4_000))]
     assert PerplexityCheck(model=Scripted(even * 15)).score(Query(texts=("x",))).status is Status.CLEAR
     finding = PerplexityCheck(model=Scripted(even * 16)).score(Query(texts=("x",)))
     assert finding.status is Status.SUSPECT

@@ -7,7 +7,8 @@ characters before, and the shorter context h',
 
 f and b of the n-grams that are worth most are kept, as 8-bit logarithms, in a table addressed by a hash of
 the n-gram, with 8 further bits of the hash to tell others apart. An n-gram that was not kept has f = 0, a
-context that was not kept has b = 1.
+context that was not kept has b = 1. One look-up in about 500 finds another n-gram's entry (the table is half
+full), so that the probabilities over all of Unicode do not quite sum to one.
 """
 
 from functools import lru_cache

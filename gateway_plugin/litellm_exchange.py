@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway_plugin.exchange import Caller, Exchange
+from gateway_plugin.wire.queries import ReadQuery, read_query
 
 ROUTES = {
     "chat/completions": "chat",
@@ -13,6 +14,7 @@ ROUTES = {
     "embeddings": "embeddings",
     "completions": "completions",
 }
+CHATS = frozenset({"chat", "responses", "messages"})
 
 
 def read_exchange(
@@ -20,13 +22,15 @@ def read_exchange(
 ) -> Exchange:
     """``phase``: LiteLLM's word, ``request`` or ``response``."""
     texts = tuple(text for text in inputs.get("texts") or () if isinstance(text, str))
-    late = phase == "response"
+    late, route = phase == "response", _route(request)
+    query = read_query(route, request) if route in CHATS else ReadQuery()
     return Exchange(
         call=_call(request, logging_obj),
-        route=_route(request),
+        route=route,
         model=str(request.get("model") or ""),
-        messages=tuple(_messages(inputs, request)),
-        texts=() if late else texts,
+        messages=tuple(_messages(inputs, query)),
+        texts=() if late else query.texts or texts,
+        unread=query.unread,
         request=request,
         headers=_headers(request),
         caller=_caller(request),
@@ -55,31 +59,40 @@ def _headers(request: Mapping[str, Any]) -> dict[str, str]:
     return {str(k).lower(): str(v) for k, v in headers.items()} if isinstance(headers, Mapping) else {}
 
 
+def proxy_metadata(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the proxy wrote down about who asks: in one of two places, depending on the route.
+
+    The other place may be the client's own, or LiteLLM's copy under other names, so the one with the key's
+    hash is taken; LiteLLM strips every ``user_api_key_*`` from what a client sends.
+    """
+    places = [request.get("metadata"), request.get("litellm_metadata")]
+    found = [place for place in places if isinstance(place, Mapping)]
+    return next((place for place in found if place.get("user_api_key_hash")), found[-1] if found else {})
+
+
 def _caller(request: Mapping[str, Any]) -> Caller:
-    """As the proxy authenticated them. The proxy strips these names from what a client sends."""
-    own = request.get("litellm_metadata") or request.get("metadata") or {}
-    if not isinstance(own, Mapping):
-        return Caller()
+    """As the proxy authenticated them."""
+    own = proxy_metadata(request)
 
     def named(*names: str) -> list[str]:
         return [str(own[name]) for name in names if own.get(name)]
 
     team = named("user_api_key_team_alias", "user_api_key_team_id")
-    keys = named("user_api_key_alias", "user_api_key_key_alias", "user_api_key_hash")
+    keys = named("user_api_key_alias", "user_api_key_key_alias", "user_api_key_hash", "user_api_key_token")
     user = named("user_api_key_end_user_id", "user_api_key_user_id")
     return Caller(teams=frozenset(team), keys=frozenset(keys), end_user=user[0] if user else "")
 
 
-def _messages(inputs: Mapping[str, Any], request: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The chat messages in OpenAI's shape; empty where the route has none we understand.
+def _messages(inputs: Mapping[str, Any], query: ReadQuery) -> Sequence[Mapping[str, Any]]:
+    """The chat messages in OpenAI's shape; empty where the route has none that we understand, and where a
+    conversation goes on that the model's server alone holds: no other model can be asked the same.
 
-    A chat of pictures alone never reaches the request phase: then they are read from the request itself,
-    which is in the same shape for chat completions only.
+    A chat of pictures alone never reaches the request phase: then they are read from the request itself.
     """
-    messages = inputs.get("structured_messages")
-    if not messages and isinstance(request.get("messages"), list) and _looks_like_chat(request["messages"]):
-        messages = request["messages"]
-    return [row for row in map(_mapping, messages or ()) if row is not None]
+    if query.texts or query.unread:
+        return []
+    messages = inputs.get("structured_messages") or query.messages
+    return [row for row in map(_mapping, messages) if row is not None]
 
 
 def _mapping(message: Any) -> Mapping[str, Any] | None:
@@ -88,14 +101,3 @@ def _mapping(message: Any) -> Mapping[str, Any] | None:
     dump = getattr(message, "model_dump", None)
     dumped = dump() if callable(dump) else None
     return dumped if isinstance(dumped, Mapping) else None
-
-
-def _looks_like_chat(messages: Sequence[Any]) -> bool:
-    known = {"text", "image_url", "input_audio"}
-    for message in messages:
-        content = message.get("content") if isinstance(message, Mapping) else None
-        if isinstance(content, list) and any(
-            not isinstance(part, Mapping) or part.get("type") not in known for part in content
-        ):
-            return False
-    return True

@@ -8,16 +8,17 @@ import litellm
 from litellm.exceptions import GuardrailRaisedException, ModifyResponseException
 from litellm.integrations.custom_guardrail import CustomGuardrail
 from litellm.litellm_core_utils.internal_call_metadata import sanitized_forwardable_call_metadata
+from litellm.types.llms.openai import ResponseAPIUsage
 
 from gateway_plugin.config import KEY, GatewayConfigError, check_modes, read_configuration
 from gateway_plugin.engine import Gateway
 from gateway_plugin.exchange import Exchange
-from gateway_plugin.litellm_exchange import read_exchange
+from gateway_plugin.litellm_exchange import proxy_metadata, read_exchange
 from gateway_plugin.litellm_headers import disclose, install
 from gateway_plugin.metrics import default_metrics
 from gateway_plugin.reference import IN_REFERENCE_CALL, Complete, is_local
 from gateway_plugin.references import Models
-from gateway_plugin.screening.base import Finding
+from gateway_plugin.screening.base import Finding, Status
 from gateway_plugin.screening.policy import Action
 from gateway_plugin.verdict import Verdict
 
@@ -31,13 +32,14 @@ class QueryBlockedError(GuardrailRaisedException):  # type: ignore[misc]  # lite
     param = None
     code = "content_policy_violation"
 
-    def __init__(self, *, guardrail_name: str | None, message: str) -> None:
+    def __init__(self, *, guardrail_name: str | None, message: str, judged: bool = True) -> None:
+        """``judged``: false where a broken check failed closed, so that nothing was found in the content."""
         super().__init__(
             guardrail_name=guardrail_name,
             message=message,
             should_wrap_with_default_message=False,
             status_code=400,
-            blocked_content=True,
+            blocked_content=judged,
         )
 
 
@@ -98,7 +100,9 @@ class SDAGuardrail(CustomGuardrail):  # type: ignore[misc]
         self._record(verdict, request_data, started)
         disclose(verdict.headers)
         if verdict.action is Action.BLOCK:
-            raise QueryBlockedError(guardrail_name=self.guardrail_name, message=verdict.message)
+            raise QueryBlockedError(
+                guardrail_name=self.guardrail_name, message=verdict.message, judged=_judged(verdict)
+            )
         if verdict.action is Action.REPLACE and input_type == "response":
             raise self._replacement(verdict, exchange, request_data)
         return inputs
@@ -110,16 +114,25 @@ class SDAGuardrail(CustomGuardrail):  # type: ignore[misc]
         reference = verdict.reference
         if reference is None or reference.text is None:
             raise RuntimeError("a replacement without a reference answer")
-        tokens = reference.prompt_tokens, reference.completion_tokens
-        usage = litellm.Usage(
-            prompt_tokens=tokens[0], completion_tokens=tokens[1], total_tokens=sum(tokens), **verdict.billing
-        )
+        asked, said = reference.prompt_tokens, reference.completion_tokens
+        usage: Any
+        # Each route keeps the billed model's name in its own class of usage only; messages drops it.
+        if exchange.route == "responses":
+            usage = ResponseAPIUsage(
+                input_tokens=asked, output_tokens=said, total_tokens=asked + said, **verdict.billing
+            )
+        else:
+            usage = litellm.Usage(
+                prompt_tokens=asked, completion_tokens=said, total_tokens=asked + said, **verdict.billing
+            )
+        original = litellm.ModelResponse(model=exchange.model)
+        original.usage = usage
         return ModifyResponseException(
             message=reference.text,
             model=exchange.model,
             request_data=request,
             guardrail_name=self.guardrail_name,
-            original_response=litellm.ModelResponse(model=exchange.model, usage=usage),
+            original_response=original,
         )
 
     def _record(self, verdict: Verdict, request: dict[str, Any], started: float) -> None:
@@ -148,6 +161,14 @@ class SDAGuardrail(CustomGuardrail):  # type: ignore[misc]
         )
 
 
+def _judged(verdict: Verdict) -> bool:
+    """Whether the deciding check came to a finding; LiteLLM drops a batch's record only then."""
+    decision = verdict.decision
+    return decision is None or not any(
+        finding.check == decision.by and finding.status is Status.FAILED for finding in decision.findings
+    )
+
+
 def _numbers(finding: Finding) -> dict[str, str | float]:
     measures = {name: round(value, 4) for name, value in finding.measures.items()}
     return {"status": finding.status.value, **measures}
@@ -174,6 +195,7 @@ def _router_address(alias: str) -> str | None:
 
 
 def _own_metadata(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    parent = request.get("litellm_metadata") or request.get("metadata") or {}
-    metadata: Mapping[str, Any] = sanitized_forwardable_call_metadata(parent, "sif_gateway_reference")
+    metadata: Mapping[str, Any] = sanitized_forwardable_call_metadata(
+        proxy_metadata(request), "sif_gateway_reference"
+    )
     return metadata

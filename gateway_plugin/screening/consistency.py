@@ -25,10 +25,10 @@ _OTHER_PICTURES = frozenset({"input_image", "image", "image_file"})  # parts tha
 
 @dataclass(frozen=True, kw_only=True)
 class ConsistencyThresholds:
-    """Instabilities, each in [0, 1], from which an exchange is a suspect or a hit (see docs/gateway.md)."""
+    """Instabilities, each in [0, 1], from which an exchange is a suspect or a hit (see docs/reference-models.md)."""
 
-    suspect_instability: float = 0.6
-    hit_instability: float = 0.8
+    suspect_instability: float = 0.75
+    hit_instability: float = 0.85
 
     def __post_init__(self) -> None:
         if not 0.0 < self.suspect_instability <= self.hit_instability <= 1.0:

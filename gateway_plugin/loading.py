@@ -7,15 +7,19 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from gateway_plugin.config import GatewayConfigError, GatewaySettings
+from gateway_plugin.config.base import secret_text
 from gateway_plugin.config.checks import JudgeSettings
 from gateway_plugin.metrics import GatewayMetrics
+from gateway_plugin.reference import is_local
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Ask, Asked, AskingCheck, Check, Finding, Phase
 from gateway_plugin.screening.cascade import CascadeCheck
+from gateway_plugin.screening.cheap.check import shared_cheap_check
 from gateway_plugin.screening.consistency import ImageConsistencyCheck
 from gateway_plugin.screening.divergence import DivergenceCheck, shared_embedder
 from gateway_plugin.screening.judge import JudgeCheck
-from gateway_plugin.screening.language_model import shared_language_model
+from gateway_plugin.screening.language_models.base import LanguageModel
+from gateway_plugin.screening.language_models.loading import load_language_model
 from gateway_plugin.screening.perplexity import PerplexityCheck
 from gateway_plugin.screening.script_mixing import ScriptMixingCheck
 
@@ -56,9 +60,15 @@ def request_checks(
     if "perplexity" in enabled:
         chosen = checks.perplexity
         cascade = CascadeCheck(
-            cheap=None,
+            cheap=shared_cheap_check(
+                clear_margin=chosen.cheap_clear_margin, suspect_margin=chosen.cheap_suspect_margin
+            )
+            if chosen.cascade
+            else None,
             neural=PerplexityCheck(
-                model=shared_language_model(), thresholds=chosen.thresholds(), max_tokens=chosen.max_tokens
+                model=_language_model(settings),
+                thresholds=chosen.thresholds(),
+                max_tokens=chosen.max_tokens,
             ),
             always_neural=always_neural,
         )
@@ -67,6 +77,24 @@ def request_checks(
             suspect_changes=checks.script_mixing.suspect_changes, hit_changes=checks.script_mixing.hit_changes
         )
     return cascade, mixing
+
+
+def _language_model(settings: GatewaySettings) -> LanguageModel:
+    chosen = settings.checks.perplexity
+    where = "checks.perplexity.language_model"
+    _, _, address = chosen.language_model.partition(":")
+    if "://" in address and not (is_local(address) or settings.reference_shares_content):
+        raise GatewayConfigError(
+            f"{where}: {address.partition('#')[0]} is not local, so it gets what users write only with "
+            "reference_shares_content: true"
+        )
+    key = chosen.api_key
+    return load_language_model(
+        chosen.language_model,
+        precision=chosen.precision,
+        timeout_s=settings.screening_timeout_s,
+        api_key=None if key is None else secret_text(key, where="checks.perplexity.api_key"),
+    )
 
 
 def _asking(settings: GatewaySettings) -> list[AskingCheck]:

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from gateway_plugin.config.base import Strict
 from gateway_plugin.screening.base import Phase
 from gateway_plugin.screening.consistency import ConsistencyThresholds
 from gateway_plugin.screening.divergence import DivergenceThresholds
+from gateway_plugin.screening.language_models.base import Precision
 from gateway_plugin.screening.perplexity import PerplexityThresholds
 
 HitAction = Literal["log", "flag", "block", "replace"]
@@ -32,7 +33,10 @@ class CheckSettings(Strict):
 class PerplexitySettings(CheckSettings):
     """``max_tokens``: of a longer text the two ends are scored and the finding says so.
 
-    cascade: a small statistical model decides what is plain, the language model only the rest.
+    cascade: a small statistical model decides what is plain, the language model only the rest;
+        cheap_clear_margin and cheap_suspect_margin are bits per character added to its shipped limits.
+    language_model, precision, api_key: as ``load_language_model`` of ``screening.language_models`` takes
+        them. The shipped thresholds are those of ``smollm2``: calibrate for any other.
     """
 
     suspect_window: float = PerplexityThresholds.suspect_window
@@ -40,6 +44,11 @@ class PerplexitySettings(CheckSettings):
     suspect_whole: float = PerplexityThresholds.suspect_whole
     max_tokens: Annotated[int, Field(ge=64, le=8192)] = 1024
     cascade: bool = True
+    cheap_clear_margin: float = 0.0
+    cheap_suspect_margin: float = 0.0
+    language_model: str = "smollm2"
+    precision: Precision = "bf16"
+    api_key: SecretStr | None = None
 
     def thresholds(self) -> PerplexityThresholds:
         return PerplexityThresholds(

@@ -136,3 +136,26 @@ def test_a_misspelt_mode_stops_a_real_proxy(tmp_path: Path) -> None:
         process.wait()
     assert code != 0
     assert "guardrail 'sda': mode 'pre_cal' is unknown; it must be pre_call or post_call" in log.read_text()
+
+
+def test_presets_say_whether_pictures_are_looked_at_and_what_stands_beside_them_wins() -> None:
+    def enabled(**settings: Any) -> set[str]:
+        return set(read_configuration({**GOOD, **settings}, where="sda").settings.each())
+
+    assert enabled(preset="paper") == {"perplexity", "script_mixing", "divergence"}
+    assert enabled(preset="strict") == {"perplexity", "script_mixing", "divergence", "image_consistency"}
+    off = {"image_consistency": {"enabled": False}}
+    assert "image_consistency" not in enabled(preset="strict", checks=off)
+
+
+def test_a_language_model_server_outside_gets_no_prompts_unless_they_are_shared() -> None:
+    from gateway_plugin.loading import request_checks
+
+    def load(**settings: Any) -> None:
+        perplexity = {"language_model": "vllm:https://api.example.com/v1#m"}
+        raw = {**GOOD, "checks": {"perplexity": perplexity}, **settings}
+        request_checks(read_configuration(raw, where="sda").settings)
+
+    with pytest.raises(GatewayConfigError, match="not local"):
+        load()
+    load(reference_shares_content=True)

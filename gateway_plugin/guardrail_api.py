@@ -101,7 +101,9 @@ class GuardrailService:
                 query = [messages, texts]
                 call = self._calls.open(key, query=query, model=exchange.model, tools=bool(tools))
             except IdInUseError:
-                return self._id_in_use(exchange)
+                if not self._passes_in_use(exchange):
+                    reason = "This call id is in use; choose another or none."
+                    return {"action": "BLOCKED", "blocked_reason": reason}
         exchange = replace(
             exchange,
             call=call,
@@ -143,14 +145,13 @@ class GuardrailService:
             known.said = said, reply
         return reply
 
-    def _id_in_use(self, exchange: Exchange) -> Mapping[str, Any]:
+    def _passes_in_use(self, exchange: Exchange) -> bool:
+        """Whether a query is served although its id belongs to another: in a dry run, screened alone."""
         self._metrics.failures.labels(check="call_id", kind="in_use").inc()
         logger.warning("a call id was used again while its first call waits for an answer")
         caller = exchange.caller
         settings = self._configuration.pick(teams=caller.teams, keys=caller.keys, model=exchange.model)
-        if settings.dry_run:
-            return NOTHING
-        return {"action": "BLOCKED", "blocked_reason": "This call id is in use; choose another or none."}
+        return settings.dry_run
 
 
 def create_app(

@@ -176,6 +176,8 @@ def test_a_dry_run_does_nothing(upstream: Any) -> None:
         for text in (GIBBERISH, QUESTION):
             assert ask(client, "request", text).json() == {"action": "NONE"}
         assert ask(client, "response", UNRELATED).json() == {"action": "NONE"}
+        screened = {"phase": "request", "check": "perplexity"}
+        assert metric(client, "sif_gateway_decisions_total", **screened) == 2
         assert metric(client, "sif_gateway_decisions_total", result="would_replace") > 0
 
 

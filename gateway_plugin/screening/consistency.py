@@ -25,7 +25,7 @@ _OTHER_PICTURES = frozenset({"input_image", "image", "image_file"})  # parts tha
 
 @dataclass(frozen=True, kw_only=True)
 class ConsistencyThresholds:
-    """Instabilities, each in [0, 1], from which an exchange is a suspect or a hit (see docs/reference-models.md)."""
+    """Instabilities in [0, 1] from which an exchange is a suspect or a hit; see docs/reference-models.md."""
 
     suspect_instability: float = 0.75
     hit_instability: float = 0.85

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # PyTorch's CPU index keeps gigabytes of CUDA away; it adds to PyPI and is harmless where it cannot be reached.
 TORCH := torch==2.13.0
 
-.PHONY: install demo test lint types unit lock debian clean
+.PHONY: install demo test lint types unit soak bench-gateway lock debian clean
 
 install: $(STAMP)
 
@@ -34,6 +34,13 @@ types: install
 unit: install
 	$(BIN)/pytest -n 2 -m 'not alone'
 	$(BIN)/pytest -m alone
+
+# The gateway under load (30,000 requests, an hour or more) and what it adds to the bare proxy (an idle machine).
+soak: install
+	$(BIN)/python -m benchmarks.gateway.soak --json runs/gateway-soak.json
+
+bench-gateway: install
+	$(BIN)/python -m benchmarks.gateway.overhead --json runs/gateway-overhead.json
 
 # Prometheus and Alertmanager for the end-to-end tests; without them those tests say so and are skipped.
 debian:

@@ -1,0 +1,94 @@
+"""Runs inside a proxy under test: stalls of its event loop, and whose code was on the loop meanwhile.
+
+A heartbeat sleeps 10 ms at a time. When it comes more than 50 ms late, one JSON line is written: how late
+(``late_ms``), how much CPU time the loop's thread used meanwhile (``cpu_ms``), how long the thread waited for
+a core (``queued_ms``, from the kernel), the rest (``waited_ms``: the interpreter lock or a blocking call),
+and the stacks that a second thread saw on the loop during the stall. Only a stall whose rest or stacks point
+at scoring is scoring's: a busy machine makes the others.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from litellm.integrations.custom_logger import CustomLogger
+
+BEAT_S, STALL_S = 0.010, 0.050
+
+
+class Watchdog(CustomLogger):
+    """Starts itself with the first request that it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._file = Path(os.environ.get("WATCHDOG_FILE", os.devnull))
+        self._task: asyncio.Task[None] | None = None
+        self._beat = 0.0
+        self._loop_thread = 0
+        self._stacks: Counter[str] = Counter()
+
+    async def async_pre_call_hook(self, *_: Any, **__: Any) -> None:
+        if self._task is None:
+            self._loop_thread = threading.get_ident()
+            self._beat = time.perf_counter()
+            self._task = asyncio.create_task(self._heartbeat())
+            threading.Thread(target=self._look, name="watchdog", daemon=True).start()
+
+    async def _heartbeat(self) -> None:
+        schedstat = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        while True:
+            began, cpu, queued = time.perf_counter(), time.thread_time(), _queued(schedstat)
+            self._beat = began
+            await asyncio.sleep(BEAT_S)
+            late = time.perf_counter() - began - BEAT_S
+            if late > STALL_S:
+                used, waiting = time.thread_time() - cpu, _queued(schedstat) - queued
+                stacks, self._stacks = self._stacks, Counter()
+                self._write(
+                    late_ms=1e3 * late,
+                    cpu_ms=1e3 * used,
+                    queued_ms=1e3 * waiting,
+                    waited_ms=1e3 * max(0.0, late - used - waiting),
+                    stacks=dict(stacks),
+                )
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(BEAT_S)
+            if time.perf_counter() - self._beat > BEAT_S + STALL_S:
+                frame = sys._current_frames().get(self._loop_thread)
+                if frame is not None:
+                    self._stacks[_owner(frame)] += 1
+
+    def _write(self, **row: Any) -> None:
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _queued(schedstat: Path) -> float:
+    """Seconds that the thread has waited for a core."""
+    try:
+        return int(schedstat.read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+def _owner(frame: FrameType | None) -> str:
+    """The innermost frame of the gateway's own code (the layer for headers is below every request), then the
+    innermost frame of all."""
+    names = []
+    while frame is not None:
+        names.append(f"{frame.f_code.co_filename}:{frame.f_code.co_name}")
+        frame = frame.f_back
+    own = next((n for n in names if "/gateway_plugin/" in n and "litellm_headers" not in n), "")
+    return f"{own.rpartition('gateway_plugin/')[2] or '-'} | {'/'.join(names[0].split('/')[-2:])}"
+
+
+handler = Watchdog()

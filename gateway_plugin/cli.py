@@ -12,6 +12,7 @@ import typer
 
 from gateway_plugin.config import GatewayConfigError, GatewaySettings, check_proxy_config, guardrail_settings
 from gateway_plugin.prompts import read_lines, read_prompts
+from gateway_plugin.service_config import is_service, read_service_configuration
 from sif_offline.fingerprint.errors import SifError, one_line_errors
 
 if TYPE_CHECKING:
@@ -88,11 +89,34 @@ def calibrate(
 
 
 @app.command()
-def check(config: Annotated[Path, typer.Argument(help="a LiteLLM proxy configuration (YAML)")]) -> None:
-    """Validate a proxy configuration that uses the guardrail."""
+def check(
+    config: Annotated[Path, typer.Argument(help="configuration of a LiteLLM proxy, or of sif-gateway serve")],
+) -> None:
+    """Validate a configuration: of a proxy that uses the guardrail, or of the service."""
     with one_line_errors():
-        names = check_proxy_config(_read(config), name=str(config))
+        text = _read(config)
+        if is_service(text):
+            read_service_configuration(text, name=str(config))
+            typer.echo(f"{config}: good, a service")
+            return
+        names = check_proxy_config(text, name=str(config))
         typer.echo(f"{config}: good, {len(names)} guardrail(s): {', '.join(names)}")
+
+
+@app.command()
+def serve(
+    config: Annotated[Path, typer.Argument(help="the service's configuration (YAML)")],
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8091,
+    unauthenticated: Annotated[
+        bool, typer.Option("--unauthenticated", help="ask for no key; on a loopback address only")
+    ] = False,
+) -> None:
+    """Serve LiteLLM's Generic Guardrail API, for proxies in which nothing may be installed."""
+    with one_line_errors():
+        from gateway_plugin.guardrail_api import serve as run
+
+        run(config, host=host, port=port, unauthenticated=unauthenticated)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -30,10 +30,7 @@ class HeaderLayer:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start" and headers:
-                own = [
-                    (name.encode("latin-1"), value.encode("latin-1", "replace"))
-                    for name, value in headers.items()
-                ]
+                own = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
                 message = {**message, "headers": [*message.get("headers", ()), *own]}
             await send(message)
 

@@ -62,6 +62,15 @@ class ServiceConfiguration:
         return keys
 
 
+def is_service(text: str) -> bool:
+    """Whether the text is meant for the service: our settings stand at its top, not in a guardrail."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    return isinstance(document, Mapping) and KEY in document
+
+
 def load_service_configuration(path: Path) -> ServiceConfiguration:
     """The file at ``path``. Raises :class:`GatewayConfigError`."""
     try:

@@ -173,7 +173,10 @@ class Reporter:
             headers[AUDIT_HEADER] = audit_id
         if settings.disclosure == "full" and replaced:
             headers[REPLACED_HEADER] = "true"
-            headers[BILLED_HEADER] = ", ".join(filter(None, (exchange.model, settings.reference_model)))
+            billed = ", ".join(filter(None, (exchange.model, settings.reference_model)))
+            headers[BILLED_HEADER] = "".join(
+                c if " " <= c <= "~" else "?" for c in billed
+            )  # a client's words
         return headers
 
     def _log(self, verdict: Verdict, phase: Phase) -> None:

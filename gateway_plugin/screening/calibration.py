@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from gateway_plugin.screening.base import Finding, Query, Status
+from gateway_plugin.screening.divergence import DivergenceThresholds
+from gateway_plugin.screening.perplexity import PerplexityThresholds
+from gateway_plugin.screening.script_mixing import HIT_CHANGES, SUSPECT_CHANGES
 from sif_offline.fingerprint.errors import SifError
 
 if TYPE_CHECKING:
@@ -39,6 +42,10 @@ class Measure:
 
     low_is_strange: the check finds what lies *below* the setting. whole: the setting is a whole number.
     only_from: another measure and its least value, without which this one is not looked at.
+    floor: the strictest value that calibration may set, whatever the traffic: a month of English traffic
+        must not make the first Chinese question strange. It only lowers the false-positive rate.
+    hit: the setting from which the check finds a hit, and its default; it is moved along where a calibrated
+        value lies beyond it.
     """
 
     check: str
@@ -47,6 +54,8 @@ class Measure:
     low_is_strange: bool = False
     whole: bool = False
     only_from: tuple[str, float] | None = None
+    floor: float | None = None
+    hit: tuple[str, float] | None = None
 
     def score(self, row: Row) -> float | None:
         """Higher is stranger; minus infinity where the check did not look, ``None`` where it did not run."""
@@ -62,13 +71,31 @@ class Measure:
 
 
 MEASURES = (
-    Measure(check="perplexity", name="adjusted_window_perplexity", setting="suspect_window"),
+    Measure(
+        check="perplexity",
+        name="adjusted_window_perplexity",
+        setting="suspect_window",
+        hit=("hit_window", PerplexityThresholds.hit_window),
+    ),
     Measure(
         check="perplexity", name="adjusted_perplexity", setting="suspect_whole", only_from=("tokens", 16.0)
     ),
-    Measure(check="perplexity", name="cheap_suspect_excess", setting="cheap_suspect_margin"),
-    Measure(check="script_mixing", name="script_changes", setting="suspect_changes", whole=True),
-    Measure(check="divergence", name="cosine", setting="suspect_cosine", low_is_strange=True),
+    Measure(check="perplexity", name="cheap_suspect_excess", setting="cheap_suspect_margin", floor=0.0),
+    Measure(
+        check="script_mixing",
+        name="script_changes",
+        setting="suspect_changes",
+        whole=True,
+        floor=SUSPECT_CHANGES,
+        hit=("hit_changes", HIT_CHANGES),
+    ),
+    Measure(
+        check="divergence",
+        name="cosine",
+        setting="suspect_cosine",
+        low_is_strange=True,
+        hit=("hit_cosine", DivergenceThresholds.hit_cosine),
+    ),
 )
 
 
@@ -102,7 +129,12 @@ class Calibration:
         found: dict[str, dict[str, float | int]] = {}
         for each in self.thresholds:
             value = int(each.value) if each.measure.whole else each.value
-            found.setdefault(each.measure.check, {})[each.measure.setting] = value
+            place = found.setdefault(each.measure.check, {})
+            place[each.measure.setting] = value
+            if each.measure.hit:
+                name, default = each.measure.hit
+                if (value < default) if each.measure.low_is_strange else (value > default):
+                    place[name] = value
         return found
 
     def yaml(self) -> str:
@@ -189,6 +221,8 @@ def calibrate(
 
 def _beyond(edge: float, measure: Measure) -> float:
     """The setting just beyond the highest score that is to pass, rounded to five digits away from it."""
+    if measure.floor is not None and edge < measure.floor:
+        return measure.floor
     if measure.whole:
         return math.floor(edge) + 1
     digits = 4 - math.floor(math.log10(abs(edge))) if edge else 5

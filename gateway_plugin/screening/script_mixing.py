@@ -21,6 +21,7 @@ from gateway_plugin.screening.cheap.scripts import COMMON, SCRIPTS, letter_scrip
 WINDOW = 32  # characters, or letters
 MAX_CHARACTERS = 200_000  # of a longer text the two ends are looked at
 LEAST_SCRIPTS = 3
+SUSPECT_CHANGES, HIT_CHANGES = 11, 13
 
 _EAST_ASIAN = ("han", "hiragana", "katakana", "hangul")
 
@@ -73,7 +74,7 @@ class ScriptMixingCheck:
     name = "script_mixing"
     phase = Phase.REQUEST
 
-    def __init__(self, *, suspect_changes: int = 11, hit_changes: int = 13) -> None:
+    def __init__(self, *, suspect_changes: int = SUSPECT_CHANGES, hit_changes: int = HIT_CHANGES) -> None:
         """``suspect_changes`` and ``hit_changes``: changes within one window from which each status holds."""
         self._suspect, self._hit = suspect_changes, hit_changes
 

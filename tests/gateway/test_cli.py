@@ -146,3 +146,14 @@ def test_calibrate_refuses_what_it_cannot_promise(
     assert "20 benign exchanges are too few for a rate of 0.01: at least 99" in err
     assert run(capsys, "calibrate", "--from-log", str(log), "--rate", "0.1")[0] == 0
     assert run(capsys, "calibrate")[2] == "error: give one of --benign and --from-log\n"
+
+
+def test_check_reads_a_service_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    service = SHIPPED.parents[1] / "gateway-api.yaml"
+    assert run(capsys, "check", str(service))[:2] == (0, f"{service}: good, a service\n")
+    wrong = tmp_path / "s.yaml"
+    wrong.write_text(service.read_text().replace("gateway_plugin:", "gateway_plugin:\n  actoin: flag", 1))
+    code, _, err = run(capsys, "check", str(wrong))
+    assert code == 2
+    assert err.startswith(f"error: {wrong}: ")
+    assert "actoin" in err

@@ -57,9 +57,9 @@ def test_all_measures_together_keep_the_rate() -> None:
     rng = np.random.default_rng(7)
     rates = []
     for _ in range(400):
-        first, second = rng.exponential(100, 199), rng.integers(0, 10_000, 199)
+        first, second = rng.exponential(100, 199), 11 + rng.integers(0, 10_000, 199)
         found = calibrate(rows(first.tolist(), changes=second.tolist()), rate=0.1).settings()
-        a, b = rng.exponential(100, 200), rng.integers(0, 10_000, 200)
+        a, b = rng.exponential(100, 200), 11 + rng.integers(0, 10_000, 200)
         window, changes = found["perplexity"]["suspect_window"], found["script_mixing"]["suspect_changes"]
         rates.append(((a >= window) | (b >= changes)).mean())
     assert np.mean(rates) <= 0.104
@@ -86,7 +86,7 @@ def test_what_passes_at_the_edge_passes_under_the_settings() -> None:
     assert (window.rate, changes.rate) == (0.01, 0.01)
     assert sum(value >= window.value for value in windows) == 3  # k = 396 of 399
     assert 396 < window.value <= 396.1
-    assert found.settings()["script_mixing"] == {"suspect_changes": 4}
+    assert found.settings()["script_mixing"] == {"suspect_changes": 11}  # 4 would do, 11 is the strictest
     assert window.rate_95 == pytest.approx(0.0192, abs=0.0005)  # Beta(4, 396): 95 % quantile
 
 
@@ -112,8 +112,25 @@ def test_shares_are_given_and_sum_to_the_rate() -> None:
 
 def test_a_low_cosine_is_strange() -> None:
     found = calibrate([{"divergence": {"cosine": value / 1000}} for value in range(1, 1000)], rate=0.01)
-    assert found.settings() == {"divergence": {"suspect_cosine": pytest.approx(0.01, abs=1e-4)}}
-    assert found.settings()["divergence"]["suspect_cosine"] < 0.01  # the tenth lowest itself passes
+    settings = found.settings()["divergence"]
+    assert settings["suspect_cosine"] == pytest.approx(0.01, abs=1e-4)
+    assert settings["suspect_cosine"] < 0.01  # the tenth lowest itself passes
+    assert settings["hit_cosine"] == settings["suspect_cosine"]  # 0.35 would lie above the suspect
+
+
+def test_a_hit_is_never_milder_than_a_suspect() -> None:
+    strange = calibrate(rows([float(v) * 1000 for v in range(99)]), rate=0.01).settings()["perplexity"]
+    assert strange["hit_window"] == strange["suspect_window"] > 98_000
+    assert (
+        "hit_window" not in calibrate(rows([float(v) for v in range(99)]), rate=0.01).settings()["perplexity"]
+    )
+
+
+def test_quiet_traffic_does_not_make_the_cheap_model_stricter_than_it_ships() -> None:
+    quiet = [{"perplexity": {"cheap_suspect_excess": -15.0}} for _ in range(99)]
+    assert calibrate(quiet, rate=0.01).settings() == {"perplexity": {"cheap_suspect_margin": 0.0}}
+    strange = [{"perplexity": {"cheap_suspect_excess": value / 99}} for value in range(99)]
+    assert 0.98 < calibrate(strange, rate=0.01).settings()["perplexity"]["cheap_suspect_margin"] < 1.0
 
 
 def test_nothing_to_calibrate_on_is_refused() -> None:

@@ -4,10 +4,10 @@
     python benchmarks/gateway/cheap_limits.py --held-out held_out.jsonl --benign A.jsonl > limits.yaml
 
 A script's limits are quantiles of the worst window over its held-out lines, with a margin because prompts
-are not documentation: clear = 95 % + .75 bits, suspect = 99.5 % + 1.5 bits, hit = suspect + 2.5 bits.
-Scripts with fewer than 100 lines get no limits. Latin's clear is the 90 % quantile + .25 bits of the first
-half of the benign prompts (seeded as in thresholds.py); it has no suspect, for code, formulas and base64
-are written in it too.
+are not documentation: clear = 95 % + .75 bits, suspect = 99.5 % + 1.5 bits. Scripts with fewer than 100
+lines get no limits. Latin's clear is the 90 % quantile + .25 bits of the first half of the benign prompts
+(seeded as in thresholds.py); its suspect is out of reach, for code, formulas and base64 are written in it
+too.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from gateway_plugin.screening.cheap.model import CharacterModel
 from gateway_plugin.screening.cheap.scripts import SCRIPTS, carried, letter_scripts
 
 LONGEST, FEWEST = 250, 100
+LATIN_SUSPECT = 20.0  # out of reach
 TABLE = Path(__file__).parents[2] / "gateway_plugin/screening/cheap/characters.safetensors"
 
 
@@ -63,11 +64,12 @@ def main() -> None:
         elif (scripts == common).mean() >= 0.6:
             found[SCRIPTS[common]].append(window)
     print("# Bits per character in the worst window of 24; made by benchmarks/gateway/cheap_limits.py.")
-    print(f"latin: {{clear: {np.quantile(windows, 0.9) + 0.25:.1f}}}  # {len(windows)} prompts")
+    clear = np.quantile(windows, 0.9) + 0.25
+    print(f"latin: {{clear: {clear:.1f}, suspect: {LATIN_SUSPECT}}}  # {len(windows)} prompts")
     for name in sorted(set(found) - {"latin"}):
         if len(found[name]) >= FEWEST:
             q95, q995 = np.quantile(found[name], [0.95, 0.995])
-            limits = f"clear: {q95 + 0.75:.1f}, suspect: {q995 + 1.5:.1f}, hit: {q995 + 4.0:.1f}"
+            limits = f"clear: {q95 + 0.75:.1f}, suspect: {q995 + 1.5:.1f}"
             print(f"{name}: {{{limits}}}  # {len(found[name])} lines")
 
 

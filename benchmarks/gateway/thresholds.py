@@ -13,6 +13,7 @@ and reference) are honest pairs; every other pairing of them is a divergence.
 
 import argparse
 import json
+import math
 import random
 import statistics
 import sys
@@ -26,11 +27,17 @@ import prompt_sets
 
 from gateway_plugin.screening.base import Finding, Query, Status
 from gateway_plugin.screening.calibration import Row, calibrate
-from gateway_plugin.screening.cascade import CascadeCheck, foreign_allowance
+from gateway_plugin.screening.calibration import plot as calibration_plot
+from gateway_plugin.screening.cascade import (
+    FOREIGN_ALLOWANCE,
+    FOREIGN_EXCESS,
+    CascadeCheck,
+    foreign_allowance,
+)
 from gateway_plugin.screening.cheap.check import shared_cheap_check
 from gateway_plugin.screening.divergence import DivergenceCheck, shared_embedder
 from gateway_plugin.screening.language_model import LanguageModel, shared_language_model
-from gateway_plugin.screening.perplexity import PerplexityCheck
+from gateway_plugin.screening.perplexity import PerplexityCheck, PerplexityThresholds
 from gateway_plugin.screening.script_mixing import ScriptMixingCheck
 
 BAD = {Status.HIT, Status.SUSPECT, Status.UNSCORABLE}
@@ -159,6 +166,10 @@ def main() -> None:
     parser.add_argument("--more-benign", type=Path, action="append", default=[], help="honest; shipped only")
     parser.add_argument("--unseen", action="store_true", help="also the sets made by prompt_sets.py")
     parser.add_argument("--count", type=int, default=60, help="prompts a made set")
+    parser.add_argument(
+        "--plot", type=Path, help="draw both models' worst windows of every prompt (PNG, SVG)"
+    )
+    parser.add_argument("--calibration-plot", type=Path, help="draw the first half and its thresholds")
     parser.add_argument("--rate", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -184,7 +195,10 @@ def main() -> None:
     scored = score(benign)
     half = len(benign) // 2
     first, second = scored[:half], scored[half:]
-    own = calibrate([each.row for each in first], rate=options.rate).settings()
+    calibration = calibrate([each.row for each in first], rate=options.rate)
+    own = calibration.settings()
+    if options.calibration_plot:
+        calibration_plot(calibration, options.calibration_plot)
     report: dict[str, Any] = {
         "own_thresholds": own,
         "benign": {
@@ -206,8 +220,39 @@ def main() -> None:
     if options.responses:
         report["divergence"] = divergence([row for path in options.responses for row in read(path)])
     report["seconds_a_prompt"] = {"neural": timing(PerplexityCheck(model=model).score_texts, benign[:64])}
+    if options.plot:
+        drawn = {"benign": scored}
+        for path in [*options.more_benign, *options.fingerprint]:
+            drawn[path.stem.replace("_", " ")] = score([row["prompt"] for row in read(path)])
+        if options.unseen:
+            drawn |= {name: score(made[name]) for name in ("random WordPieces, spaced", "random letters")}
+        plot(drawn, options.plot)
     json.dump(report, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+def plot(drawn: dict[str, list[Scored]], path: Path) -> None:
+    """The cheap model's worst window across, the neural model's up, with the lines of the thresholds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, scored in drawn.items():
+        both = [{**each.cascade.measures, **each.neural.measures} for each in scored]
+        across = [one["cheap_clear_excess"] for one in both if "worst_window_perplexity" in one]
+        up = [one["worst_window_perplexity"] for one in both if "worst_window_perplexity" in one]
+        axes.scatter(across, up, s=9, alpha=0.6, label=f"{name} ({len(up)})")
+    limits = PerplexityThresholds()
+    for value, style in ((limits.suspect_window, "--"), (limits.hit_window, "-")):
+        foreign = value * math.exp(FOREIGN_ALLOWANCE)
+        steps = ([0, FOREIGN_EXCESS, FOREIGN_EXCESS, 20], [foreign, foreign, value, value])
+        axes.plot(*steps, color="black", linestyle=style, linewidth=1)
+    axes.axvline(0, color="grey", linewidth=1)
+    axes.set_yscale("log")
+    axes.set_xlabel("cheap model: worst window, bits a character above what it clears")
+    axes.set_ylabel("SmolLM2: perplexity of the worst window")
+    axes.legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=110)
 
 
 def divergence(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from gateway_plugin.screening.base import Finding, Phase, Query, Status, worst
 from gateway_plugin.screening.cheap.check import CheapCheck, CheapScore, Verdict
 from gateway_plugin.screening.perplexity import PerplexityCheck, unfit
 
-# The reference model knows English: an honest question in Polish or Turkish, or one with typos, reaches worst
-# windows of 13,000 to 19,000, while the cheap model finds it language (up to 2 bits above what it clears).
-# Such a text may lie four times as high.
+# The reference model knows English: an honest sentence in Danish, Hungarian or Turkish, or one with typos,
+# reaches worst windows of 13,000 to 38,000, while the cheap model finds it language (up to 2 bits a character
+# above what it clears). Such a text may lie eight times as high.
 FOREIGN_EXCESS = 2.0  # bits per character
-FOREIGN_ALLOWANCE = math.log(4.0)  # nats per token
+FOREIGN_ALLOWANCE = math.log(8.0)  # nats per token
 
 
 class CascadeCheck:
@@ -76,20 +76,14 @@ class CascadeCheck:
         ]
 
     def _said(self, score: CheapScore) -> Finding | None:
-        """A finding where the cheap model decides; a suspect is first shown to the neural model."""
-        if score.verdict is Verdict.CLEAR:
-            return Finding(check=self.name, status=Status.CLEAR, measures=_measures(score))
-        return self._strange(score) if score.verdict is Verdict.HIT else None
+        """A finding where the cheap model decides."""
+        if score.verdict is not Verdict.CLEAR:
+            return None
+        return Finding(check=self.name, status=Status.CLEAR, measures=_measures(score))
 
     def _strange(self, score: CheapScore) -> Finding:
-        hit = score.verdict is Verdict.HIT
-        excess = score.hit_excess if hit else score.suspect_excess
-        return Finding(
-            check=self.name,
-            status=Status.HIT if hit else Status.SUSPECT,
-            measures=_measures(score),
-            reason=f"worst window {excess:.1f} bits a character above its script's limit",
-        )
+        reason = f"worst window {score.suspect_excess:.1f} bits a character above its script's limit"
+        return Finding(check=self.name, status=Status.SUSPECT, reason=reason)
 
     def _joined(self, score: CheapScore | None, decided: Finding | None, judged: Finding | None) -> Finding:
         """The finding on one text from what each model made of it."""

@@ -20,6 +20,7 @@ from gateway_plugin.screening.language_model import no_progress_bars
 from sif_offline.fingerprint.errors import SifError
 
 MIN_CONTENT_WORDS = 5  # below this on either side, Jaccard says nothing
+SHORT_AGREEMENT = 1 / 3  # share of the shorter side's content words below which two short answers differ
 MAX_EMBEDDED_TOKENS = 256
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
@@ -104,7 +105,8 @@ def jaccard(left: frozenset[str], right: frozenset[str]) -> float | None:
 @dataclass(frozen=True, kw_only=True)
 class DivergenceThresholds:
     """An answer is a suspect or a hit when its cosine to the reference is below the number
-    *and* their Jaccard overlap is below ``max_jaccard``; answers too short for that must share no word.
+    *and* their Jaccard overlap is below ``max_jaccard``; answers too short for that must share under a third
+    of the shorter one's content words.
 
     suspect_word_ratio: shorter over longer word count below which an answer is a suspect on its own;
     0 switches that off, because honest models differ in length more than in anything else.
@@ -149,8 +151,12 @@ class DivergenceCheck:
         if overlap is not None:
             measures["jaccard"] = overlap
         limits = self._thresholds
-        # "Yes." beside "Yes, a dog." is far in the embedding: in short answers one shared word is agreement.
-        apart = not said & meant if overlap is None else overlap < limits.max_jaccard
+        # "Yes." beside "Yes, a dog." is far in the embedding: a short answer agrees by the words it shares.
+        if overlap is None:
+            shared = len(said & meant)
+            apart = not shared or shared < SHORT_AGREEMENT * min(len(said), len(meant))
+        else:
+            apart = overlap < limits.max_jaccard
         if apart and cosine < limits.suspect_cosine:
             hit = cosine < limits.hit_cosine
             limit = limits.hit_cosine if hit else limits.suspect_cosine

@@ -12,32 +12,26 @@ from gateway_plugin.screening.cheap.hashing import seen_characters
 from gateway_plugin.screening.cheap.model import CharacterModel, shared_character_model
 from gateway_plugin.screening.cheap.scripts import SCRIPTS, carried, letter_scripts
 
-NEVER = 20.0  # bits per character: Latin letters never reach it over a whole window
+NEVER = 1000.0  # bits per character
 WINDOW = 24  # characters
 MAX_CHARACTERS = 100_000  # of a longer text the two ends are looked at
-SHORT_ALLOWANCE = 40.0  # bits: a mean over k < 24 characters may lie 40 (1/k - 1/24) above suspect and hit
+SHORT_ALLOWANCE = 40.0  # bits: a mean over k < 24 characters may lie 40 (1/k - 1/24) above suspect
 
 
 class Verdict(StrEnum):
-    """What the cheap model makes of a text: nothing strange, not for it to say, strange, or no language."""
+    """What the cheap model makes of a text: nothing strange, not for it to say, or strange."""
 
     CLEAR = "clear"
     UNDECIDED = "undecided"
     SUSPECT = "suspect"
-    HIT = "hit"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScriptLimits:
-    """Bits per character in the worst window: below ``clear`` honest, from ``suspect`` and ``hit`` strange.
-
-    Without the latter two the script is never found strange by the cheap model: Latin letters are also what
-    code, formulas and base64 are written in.
-    """
+    """Bits per character in the worst window: below ``clear`` honest, from ``suspect`` on strange."""
 
     clear: float
-    suspect: float = NEVER
-    hit: float = NEVER
+    suspect: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +40,8 @@ class CheapThresholds:
 
     A script without limits is never cleared and never found strange: its texts go on to the neural model.
 
-    clear_margin, suspect_margin: bits per character added to every script's limits (the latter to ``hit``
-    too); what calibration on one's own traffic sets.
+    clear_margin, suspect_margin: bits per character added to every script's limits; what calibration on
+    one's own traffic sets.
     """
 
     by_script: Mapping[str, ScriptLimits] = field(default_factory=dict)
@@ -61,23 +55,20 @@ class CheapThresholds:
         for name, limits in self.by_script.items():
             if not 0.0 < limits.clear + self.clear_margin < limits.suspect + self.suspect_margin:
                 raise ValueError(f"{name}: 0 < clear < suspect does not hold, margins added")
-            if limits.suspect > limits.hit:
-                raise ValueError(f"{name}: suspect <= hit does not hold")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheapScore:
     """bits_per_character: mean over the text. complete: whether every character was looked at.
 
-    clear_excess, suspect_excess, hit_excess: bits per character by which the worst window lies above the
-    limits of its scripts (negative: below them).
+    clear_excess, suspect_excess: bits per character by which the worst window lies above the limits of its
+    scripts (negative: below them).
     """
 
     verdict: Verdict
     bits_per_character: float
     clear_excess: float
     suspect_excess: float
-    hit_excess: float
     complete: bool = True
 
 
@@ -86,13 +77,12 @@ class CheapCheck:
 
     def __init__(self, *, model: CharacterModel, thresholds: CheapThresholds) -> None:
         self._model = model
-        limits = np.empty((3, len(SCRIPTS)), dtype=np.float32)
-        for index, name in enumerate(SCRIPTS):
-            found = thresholds.by_script.get(name, ScriptLimits(clear=-thresholds.clear_margin))
-            limits[:, index] = (
+        limits = np.empty((2, len(SCRIPTS)), dtype=np.float32)
+        limits[0], limits[1] = 0.0, NEVER
+        for name, found in thresholds.by_script.items():
+            limits[:, SCRIPTS.index(name)] = (
                 found.clear + thresholds.clear_margin,
                 found.suspect + thresholds.suspect_margin,
-                found.hit + thresholds.suspect_margin,
             )
         self._limits = limits
 
@@ -108,16 +98,13 @@ class CheapCheck:
                 bits_per_character=0.0,
                 clear_excess=0.0,
                 suspect_excess=-NEVER,
-                hit_excess=-NEVER,
             )
         bits = self._model.surprisals(codes)
-        clear, suspect, hit = _worst(bits - self._limits[:, carried(letter_scripts(codes))]).tolist()
+        clear, suspect = _worst(bits - self._limits[:, carried(letter_scripts(codes))]).tolist()
         allowance = SHORT_ALLOWANCE * (1 / min(len(codes), WINDOW) - 1 / WINDOW)
-        suspect, hit = suspect - allowance, hit - allowance
+        suspect -= allowance
         return CheapScore(
-            verdict=Verdict.HIT
-            if hit >= 0
-            else Verdict.SUSPECT
+            verdict=Verdict.SUSPECT
             if suspect >= 0
             else Verdict.CLEAR
             if clear < 0 and complete
@@ -125,13 +112,12 @@ class CheapCheck:
             bits_per_character=float(bits.mean()),
             clear_excess=clear,
             suspect_excess=suspect,
-            hit_excess=hit,
             complete=complete,
         )
 
 
 def _worst(excess: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Of ``(3, n)`` the highest means over :data:`WINDOW` neighbours, over all of fewer: ``(3,)``."""
+    """Of ``(2, n)`` the highest means over :data:`WINDOW` neighbours, over all of fewer: ``(2,)``."""
     rows, n = excess.shape
     if n <= WINDOW:
         mean: npt.NDArray[np.float64] = excess.mean(axis=1, dtype=np.float64)

@@ -158,7 +158,7 @@ def _process(command: list[str], log: Path, url: str, **env: str) -> Iterator["s
             command, env=_environment(**env), stdout=output, stderr=subprocess.STDOUT, cwd=log.parent
         )
     try:
-        _ready(process, url, log, seconds=300)
+        _ready(process, url, log, seconds=900)
         yield process
     finally:
         process.terminate()

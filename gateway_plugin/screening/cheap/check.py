@@ -15,6 +15,7 @@ from gateway_plugin.screening.cheap.scripts import SCRIPTS, carried, letter_scri
 NEVER = 1000.0  # bits per character
 WINDOW = 24  # characters
 MAX_CHARACTERS = 100_000  # of a longer text the two ends are looked at
+_LATIN = [SCRIPTS.index("latin")]
 SHORT_ALLOWANCE = 40.0  # bits: a mean over k < 24 characters may lie 40 (1/k - 1/24) above suspect
 
 
@@ -100,7 +101,9 @@ class CheapCheck:
                 suspect_excess=-NEVER,
             )
         bits = self._model.surprisals(codes)
-        clear, suspect = _worst(bits - self._limits[:, carried(letter_scripts(codes))]).tolist()
+        # of ASCII every character is Latin's, which need not be looked up
+        scripts = _LATIN if text.isascii() else carried(letter_scripts(codes))
+        clear, suspect = _worst(bits - self._limits[:, scripts]).tolist()
         allowance = SHORT_ALLOWANCE * (1 / min(len(codes), WINDOW) - 1 / WINDOW)
         suspect -= allowance
         return CheapScore(

@@ -7,8 +7,8 @@ Benign prompts are shuffled with a seed and cut in two. `own` are split-conforma
 first half; `shipped` are those of the package. Fingerprint prompts are measured as they are, with the words
 of their frames removed, and with the gibberish moved to the end and to the middle of other text.
 `cleared_by_cheap` is what the cheap model decides alone. `unseen` adds sets made by prompt_sets.py and
-honest prompts that hold the frames' words; no threshold was ever set on them. Responses (rows with response
-and reference) are honest pairs; every other pairing of them is a divergence.
+honest prompts that hold the frames' words; the margins were chosen knowing how they score. Responses (rows
+with response and reference) are honest pairs; every other pairing of them is a divergence.
 """
 
 import argparse

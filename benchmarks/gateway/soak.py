@@ -24,7 +24,7 @@ SETTINGS: dict[str, Any] = {
     "reference_model": "ref",
     "action": "replace",
     "checks": {"perplexity": {"action": "block"}, "script_mixing": {"action": "block"}},
-    "screening_timeout_s": 60.0,  # a busy machine must not let gibberish pass by failing open
+    "screening_timeout_s": 100.0,  # a busy machine must not let gibberish pass by failing open
 }
 DEADLINE_S = 120.0
 SLOW_S = 2.0  # how long a slow client takes over its body

@@ -484,7 +484,7 @@ def proxy_guardrails() -> list[dict[str, Any]]:
         sda(
             "sda-combined",
             action="flag",
-            checks={"perplexity": {"suspect_window": 1.5, "on_suspect": "allow"}},
+            checks={"perplexity": {"cascade": False, "suspect_window": 1.5, "on_suspect": "allow"}},
             combine=[
                 {
                     "name": "both",

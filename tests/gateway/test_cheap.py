@@ -2,6 +2,8 @@
 
 import hashlib
 import random
+import time
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +171,15 @@ def test_of_a_huge_text_the_ends_are_seen_and_nothing_is_cleared() -> None:
 def test_odd_characters_are_scored_without_error(text: str) -> None:
     score = shared_cheap_check().score_text(text)
     assert np.isfinite([score.bits_per_character, score.clear_excess, score.suspect_excess]).all()
+
+
+def test_marks_stacked_on_marks_are_put_in_order_in_bounded_time() -> None:
+    stacked = "\u0300\u0316" * 50_000  # each second one belongs before all first ones: 8 s of processor time
+    before = time.process_time()
+    assert len(seen_text("e" + stacked)) <= 31
+    assert time.process_time() - before < 2
+    honest = "Việt Nam, e\u0323\u0302, " + "\u05e9\u05c1\u05bc" * 40
+    assert seen_text(honest) == unicodedata.normalize("NFC", honest)
 
 
 def test_the_shipped_table_is_the_one_the_documentation_names() -> None:

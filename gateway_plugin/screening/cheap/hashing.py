@@ -3,6 +3,7 @@
 Changing anything here makes a trained table worthless: raise :data:`LAYOUT` and train again.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator
 
@@ -18,10 +19,18 @@ _FOLD, _HALF, _MOST = np.uint64(29), np.uint64(32), np.uint64(31)
 _SEED = np.uint64(0x2545F4914F6CDD1D)
 
 
+_MARK = f"[{''.join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.combining(c))}]"
+_LONG_RUN = re.compile(f"({_MARK}{{30}}){_MARK}+")
+
+
 def seen_text(text: str) -> str:
-    """The text as the model sees it: NFC, blanks made one space, every digit a zero."""
+    """The text as the model sees it: NFC, blanks made one space, every digit a zero.
+
+    Of a run of combining marks 30 are seen, as in the Stream-Safe Text Format of Unicode's annex 15: putting
+    them in order takes time that grows with the square of their number.
+    """
     if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
+        text = unicodedata.normalize("NFC", _LONG_RUN.sub(r"\1", text))
     return " ".join(text.split()).translate(_DIGITS)
 
 

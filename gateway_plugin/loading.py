@@ -85,7 +85,7 @@ def _language_model(settings: GatewaySettings) -> LanguageModel:
     _, _, address = chosen.language_model.partition(":")
     if "://" in address and not (is_local(address) or settings.reference_shares_content):
         raise GatewayConfigError(
-            f"{where}: {address.partition('#')[0]} is not local, so it gets what users write only with "
+            f"{where}: the server is not local, so it gets what users write only with "
             "reference_shares_content: true"
         )
     key = chosen.api_key

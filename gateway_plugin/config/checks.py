@@ -6,10 +6,12 @@ from pydantic import Field, SecretStr, model_validator
 
 from gateway_plugin.config.base import Strict
 from gateway_plugin.screening.base import Phase
+from gateway_plugin.screening.cheap.check import shipped_thresholds
 from gateway_plugin.screening.consistency import ConsistencyThresholds
 from gateway_plugin.screening.divergence import DivergenceThresholds
 from gateway_plugin.screening.language_models.base import Precision
 from gateway_plugin.screening.perplexity import PerplexityThresholds
+from gateway_plugin.screening.script_mixing import HIT_CHANGES, SUSPECT_CHANGES
 
 HitAction = Literal["log", "flag", "block", "replace"]
 MildAction = Literal["allow", "log", "flag", "block"]
@@ -44,8 +46,8 @@ class PerplexitySettings(CheckSettings):
     suspect_whole: float = PerplexityThresholds.suspect_whole
     max_tokens: Annotated[int, Field(ge=64, le=8192)] = 1024
     cascade: bool = True
-    cheap_clear_margin: float = 0.0
-    cheap_suspect_margin: float = 0.0
+    cheap_clear_margin: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    cheap_suspect_margin: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     language_model: str = "smollm2"
     precision: Precision = "bf16"
     api_key: SecretStr | None = None
@@ -58,14 +60,21 @@ class PerplexitySettings(CheckSettings):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         self.thresholds()
+        shipped_thresholds(clear_margin=self.cheap_clear_margin, suspect_margin=self.cheap_suspect_margin)
         return self
 
 
 class ScriptMixingSettings(CheckSettings):
     """Script changes within 32 characters."""
 
-    suspect_changes: Annotated[int, Field(ge=1)] = 11
-    hit_changes: Annotated[int, Field(ge=1)] = 13
+    suspect_changes: Annotated[int, Field(ge=1)] = SUSPECT_CHANGES
+    hit_changes: Annotated[int, Field(ge=1)] = HIT_CHANGES
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.suspect_changes > self.hit_changes:
+            raise ValueError("suspect_changes <= hit_changes does not hold")
+        return self
 
 
 class DivergenceSettings(CheckSettings):

@@ -35,6 +35,18 @@ GOOD: dict[str, Any] = {"reference_model": "ref"}
             "sda: gateway_plugin.checks.perplexity: 1 < suspect_window <= hit_window does not hold",
         ),
         (
+            {**GOOD, "checks": {"perplexity": {"cheap_clear_margin": 50}}},
+            "sda: gateway_plugin.checks.perplexity: latin: 0 < clear < suspect does not hold, margins added",
+        ),
+        (
+            {**GOOD, "checks": {"perplexity": {"cheap_suspect_margin": float("inf")}}},
+            "sda: gateway_plugin.checks.perplexity.cheap_suspect_margin: Input should be a finite number",
+        ),
+        (
+            {**GOOD, "checks": {"script_mixing": {"suspect_changes": 13, "hit_changes": 11}}},
+            "sda: gateway_plugin.checks.script_mixing: suspect_changes <= hit_changes does not hold",
+        ),
+        (
             {},
             "sda: gateway_plugin: the divergence check needs reference_model "
             "(or checks.divergence.enabled: false)",
@@ -152,10 +164,11 @@ def test_a_language_model_server_outside_gets_no_prompts_unless_they_are_shared(
     from gateway_plugin.loading import request_checks
 
     def load(**settings: Any) -> None:
-        perplexity = {"language_model": "vllm:https://api.example.com/v1#m"}
+        perplexity = {"language_model": "vllm:https://user:hunter2@api.example.com/v1#m"}
         raw = {**GOOD, "checks": {"perplexity": perplexity}, **settings}
         request_checks(read_configuration(raw, where="sda").settings)
 
-    with pytest.raises(GatewayConfigError, match="not local"):
+    with pytest.raises(GatewayConfigError, match="not local") as caught:
         load()
+    assert "hunter2" not in str(caught.value)
     load(reference_shares_content=True)

@@ -1,7 +1,7 @@
 """What a check is given, what it says, and the interface that every check keeps."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -30,12 +30,14 @@ class Finding:
 
     measures: the named numbers behind the status (perplexities, similarities; all finite floats).
     reason: one line for an operator; never holds text of the prompt or of the answer.
+    beside: the other statuses where several texts were looked at; their rules hold too.
     """
 
     check: str
     status: Status
     measures: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+    beside: frozenset[Status] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ class Query:
         before decoding. Never URLs: what a client points at is not fetched.
     """
 
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = field(repr=False)
     images: tuple[bytes, ...] = field(default=(), repr=False)
 
 
@@ -118,8 +120,13 @@ class AskingCheck(Protocol):
 
 
 def worst(findings: list[Finding], *, check: str) -> Finding:
-    """The gravest of several findings of one check (one per text), or ``SKIPPED`` when there are none."""
+    """The gravest of several findings of one check (one per text), or ``SKIPPED`` when there are none.
+
+    The statuses of the others stay ``beside`` it: a suspect text must not hide one that cannot be measured.
+    """
     gravity = [Status.SKIPPED, Status.CLEAR, Status.UNSCORABLE, Status.FAILED, Status.SUSPECT, Status.HIT]
     if not findings:
         return Finding(check=check, status=Status.SKIPPED, reason="no text to score")
-    return max(findings, key=lambda finding: gravity.index(finding.status))
+    found = max(findings, key=lambda finding: gravity.index(finding.status))
+    others = frozenset(finding.status for finding in findings) - {found.status}
+    return replace(found, beside=others) if others else found

@@ -113,7 +113,11 @@ class Policy:
         """
         kept, before = tuple(findings), tuple(earlier)
         asked = [(replaced_by, Action.REPLACE)] if replaced_by else []
-        asked += [(finding.check, self.rule(finding.check).answer(finding.status)) for finding in kept]
+        asked += [
+            (finding.check, self.rule(finding.check).answer(status))
+            for finding in kept
+            for status in (finding.status, *sorted(finding.beside))
+        ]
         asked += [
             (row.name, row.action)
             for row in self.combinations
@@ -128,7 +132,7 @@ class Policy:
         bypassed = tuple(
             f.check
             for f in kept
-            if f.status is Status.FAILED and self.rule(f.check).on_failure is OnFailure.OPEN
+            if f.status is Status.FAILED and actions[f.check] not in (Action.REPLACE, Action.BLOCK)
         )
         reason = next((f.reason for f in (*kept, *before) if f.check == by), "")
         return Decision(

@@ -1,5 +1,7 @@
 """Findings to actions, over every status and rule."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +54,23 @@ def test_the_strictest_wish_wins_and_is_somebodys(findings: list[Finding], rules
 def test_a_failed_open_check_is_named_as_bypassed() -> None:
     decision = Policy().decide([Finding(check="a", status=Status.FAILED)])
     assert (decision.action, decision.bypassed) == (Action.ALLOW, ("a",))
+
+
+def test_a_suspect_text_does_not_hide_the_status_of_another() -> None:
+    def action(*statuses: Status, **rule: Any) -> Action:
+        found = worst([Finding(check="a", status=s) for s in statuses], check="a")
+        return Policy(rules={"a": Rule(**rule)}).decide([found]).action
+
+    assert action(Status.SUSPECT, Status.UNSCORABLE, on_unscorable=Action.BLOCK) is Action.BLOCK
+    assert action(Status.SUSPECT, Status.FAILED, on_failure=OnFailure.CLOSED) is Action.BLOCK
+    assert action(Status.UNSCORABLE, Status.FAILED, on_unscorable=Action.BLOCK) is Action.BLOCK
+    assert action(Status.SUSPECT, Status.CLEAR, on_unscorable=Action.BLOCK) is Action.FLAG
+
+
+def test_a_check_that_failed_and_blocked_is_not_named_as_bypassed() -> None:
+    found = worst([Finding(check="a", status=s) for s in (Status.FAILED, Status.UNSCORABLE)], check="a")
+    blocked = Policy(rules={"a": Rule(on_unscorable=Action.BLOCK)}).decide([found])
+    assert (blocked.action, blocked.bypassed) == (Action.BLOCK, ())
 
 
 def test_of_several_findings_the_gravest_is_kept() -> None:

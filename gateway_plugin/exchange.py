@@ -9,7 +9,9 @@ from typing import Any
 MAX_TEXTS = 64
 MAX_IMAGES = 16
 MAX_IMAGE_BYTES = 20_000_000  # of one picture, encoded
-SCORED_ROLES = frozenset({"user", "system", "developer"})
+_AT_ONCE = 2**20  # characters of base64, a multiple of four
+UNSCORED_ROLES = frozenset({"assistant", "tool", "function"})  # any other is the client's, known or not
+STANDING_ROLES = frozenset({"system", "developer"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,8 @@ class Exchange:
 def query_texts(exchange: Exchange, *, transcript: str = "unseen") -> tuple[tuple[str, ...], int]:
     """The texts of the client's own messages to score, oldest first, at most 64, and how many are left out.
 
-    transcript: ``unseen`` takes every user and system message, because a client writes its own transcript
+    transcript: ``unseen`` takes every message but answers and tool results (a model's server may know a
+    role that we do not), because a client writes its own transcript
     and could hide a trigger in an earlier turn; findings are remembered, so an honest transcript's old
     turns cost nothing. ``last`` takes the system messages and what came after the last assistant message.
     The parts of one message are joined, so that a trigger cannot be split between them.
@@ -79,7 +82,8 @@ def query_texts(exchange: Exchange, *, transcript: str = "unseen") -> tuple[tupl
         answered = max((i for i, role in enumerate(roles) if role == "assistant"), default=-1)
         kept = []
         for index, (role, message) in enumerate(zip(roles, exchange.messages, strict=True)):
-            if role not in SCORED_ROLES or (transcript == "last" and role == "user" and index < answered):
+            old = transcript == "last" and role not in STANDING_ROLES and index < answered
+            if role in UNSCORED_ROLES or old:
                 continue
             text = message_text(message)
             if text is not None:
@@ -119,14 +123,16 @@ def query_images(exchange: Exchange) -> tuple[bytes, ...]:
 
 
 def _data_url(url: str) -> bytes | None:
-    head, comma, body = url[:128].partition(",")
+    head, comma, _ = url[:128].partition(",")
     if not (comma and head.startswith("data:image/") and head.endswith(";base64")):
         return None
     if len(url) - len(head) > MAX_IMAGE_BYTES * 4 // 3:
         return None
-    del body
-    try:
-        return base64.b64decode(url[len(head) + 1 :], validate=True)
+    starts = range(len(head) + 1, len(url), _AT_ONCE)
+    if starts and url.find("=", starts[0], starts[-1]) >= 0:
+        return None  # an end before the end
+    try:  # piece by piece: decoding holds the interpreter's lock
+        return b"".join(base64.b64decode(url[start : start + _AT_ONCE], validate=True) for start in starts)
     except (binascii.Error, ValueError):
         return None
 
@@ -146,11 +152,23 @@ def why_not_replaceable(exchange: Exchange) -> str:
     return ""
 
 
+_FORMATS = (
+    "output_format",
+    "structured_outputs",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+)
+
+
 def _asks_for_a_format(request: Mapping[str, Any]) -> bool:
-    """The responses route says it as ``text: {format: {type: ...}}``."""
-    text = request.get("text")
-    form = text.get("format") if isinstance(text, Mapping) else None
-    return isinstance(form, Mapping) and form.get("type") not in (None, "text")
+    """The responses route says it as ``text: {format: {type: ...}}``, Anthropic's as ``output_config:
+    {format: ...}`` (``output_format`` before), vLLM in fields of its own."""
+    holders = [request.get(name) for name in ("text", "output_config")]
+    forms = [holder.get("format") for holder in holders if isinstance(holder, Mapping)]
+    named = any(isinstance(form, Mapping) and form.get("type") not in (None, "text") for form in forms)
+    return named or any(request.get(name) is not None for name in _FORMATS)
 
 
 def _includes_logprobs(request: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway_plugin.reference import ReferenceAnswer
@@ -19,7 +19,8 @@ class CallState:
     audit_id: str
     reference: "asyncio.Future[ReferenceAnswer] | None" = None
     findings: tuple[Finding, ...] = ()
-    messages: tuple[Mapping[str, Any], ...] = ()  # only where a check of the response phase wants them
+    # only where a check of the response phase wants them
+    messages: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     wants_replacement: str = ""  # the check that asked for it before the model was
     exempt: bool = False  # an allow-listed caller
 

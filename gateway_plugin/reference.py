@@ -6,7 +6,7 @@ import ipaddress
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,7 +29,7 @@ class ReferenceAnswer:
     cost: in US dollars as LiteLLM's price list has it; 0 where unknown.
     """
 
-    text: str | None
+    text: str | None = field(repr=False)
     failure: str = ""
     skipped: bool = False
     seconds: float = 0.0

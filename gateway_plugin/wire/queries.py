@@ -3,7 +3,7 @@ never an error: the application behind says what it thinks of them."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 ROUTES: Mapping[str, str] = {
@@ -22,8 +22,8 @@ class ReadQuery:
     unread: texts that only the application can read (token ids, stored prompts).
     """
 
-    messages: tuple[Mapping[str, Any], ...] = ()
-    texts: tuple[str, ...] = ()
+    messages: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    texts: tuple[str, ...] = field(default=(), repr=False)
     unread: int = 0
 
 

@@ -18,13 +18,13 @@ class Remembered(Generic[Value]):
     def key(text: str) -> bytes:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
-    def get(self, text: str) -> Value | None:
-        key = self.key(text)
+    def get(self, key: bytes) -> Value | None:
+        """``key``: :meth:`key` of a text, which takes a millisecond for 300 kB of it."""
         if key in self._values:
             self._values.move_to_end(key)
         return self._values.get(key)
 
-    def put(self, text: str, value: Value) -> None:
-        self._values[self.key(text)] = value
+    def put(self, key: bytes, value: Value) -> None:
+        self._values[key] = value
         while len(self._values) > self._size:
             self._values.popitem(last=False)

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
 
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.remembered import Remembered
@@ -23,7 +25,10 @@ from gateway_plugin.screening.divergence import DivergenceCheck
 from gateway_plugin.screening.script_mixing import ScriptMixingCheck
 from gateway_plugin.tracing import span
 
-AT_ONCE = 4_000  # characters: texts up to this are looked at on the event loop, in well under a millisecond
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+ON_THE_LOOP = 1_000  # characters: texts that are shorter together are looked at on the event loop, in 1 ms
+QUICK = 4_000  # characters: of a longer text the cheap model too runs behind the queue
 
 
 class Screener:
@@ -70,9 +75,7 @@ class Screener:
         name, started = self._divergence.name, time.monotonic()
         with span("sif.check", check=name, phase=Phase.RESPONSE) as current:
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    futures = [self._pairs.submit((answer, reference)) for answer in answers]
-                    found = list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+                found = await self._scored(self._pairs, [(answer, reference) for answer in answers])
             except Exception as error:
                 found = [self._failed(name, error)]
             finding = worst(found, check=name)
@@ -102,10 +105,12 @@ class Screener:
 
     async def _mixing(self, query: Query, check: ScriptMixingCheck) -> Finding:
         started = time.monotonic()
-        if sum(map(len, query.texts)) <= AT_ONCE:
-            finding = check.score(query)
-        else:
-            finding = await asyncio.to_thread(check.score, query)
+        with span("sif.check", check=check.name, phase=check.phase) as current:
+            try:
+                (finding,) = await _aside(lambda: [check.score(query)], query.texts)
+            except Exception as error:
+                finding = self._failed(check.name, error)
+            current.set(status=finding.status, measures=finding.measures)
         self._metrics.check_seconds.labels(check.name).observe(time.monotonic() - started)
         return finding
 
@@ -116,39 +121,68 @@ class Screener:
             found.append(
                 Finding(check=name, status=Status.UNSCORABLE, reason=f"{unread} older messages not scored")
             )
-        undecided: list[str] = []
         with span("sif.check", check=name, phase=Phase.REQUEST) as current:
-            for text in query.texts:
-                known = self._remembered.get(text)
-                if known is not None:
-                    self._metrics.cache_hits.inc()
-                elif len(text) <= AT_ONCE and (known := check.decide(text)) is not None:
-                    self._metrics.cheap_decisions.inc()
-                    self._remembered.put(text, known)
-                if known is None:
-                    undecided.append(text)
-                else:
-                    found.append(known)
-            if undecided:
-                found += await self._queued(name, undecided)
+            try:
+                found += await self._findings(query.texts, check)
+            except Exception as error:
+                found.append(self._failed(name, error))
             finding = worst(found, check=name)
             current.set(status=finding.status, measures=finding.measures)
         self._metrics.check_seconds.labels(name).observe(time.monotonic() - started)
         return finding
 
-    async def _queued(self, name: str, texts: Sequence[str]) -> list[Finding]:
+    async def _findings(self, texts: Sequence[str], check: CascadeCheck) -> list[Finding]:
+        """What is remembered, what the cheap model decides, and the rest from behind the queue."""
+        keys = await _aside(lambda: list(map(Remembered.key, texts)), texts)
+        found: list[Finding] = []
+        left: list[tuple[bytes, str]] = []
+        for key, text in zip(keys, texts, strict=True):
+            known = self._remembered.get(key)
+            if known is None:
+                left.append((key, text))
+            else:
+                self._metrics.cache_hits.inc()
+                found.append(known)
+        quick = [text for _, text in left if len(text) <= QUICK]
+        decided = dict(zip(quick, await _aside(lambda: list(map(check.decide, quick)), quick), strict=True))
+        queued: list[tuple[bytes, str]] = []
+        for key, text in left:
+            said = decided.get(text)
+            if said is None:
+                queued.append((key, text))
+            else:
+                self._metrics.cheap_decisions.inc()
+                self._remembered.put(key, said)
+                found.append(said)
+        if not queued:
+            return found
+        try:
+            scored = await self._scored(self._texts, [text for _, text in queued])
+        except Exception as error:
+            return [*found, self._failed(check.name, error)]
+        for (key, _), finding in zip(queued, scored, strict=True):
+            self._remembered.put(key, finding)
+        return [*found, *scored]
+
+    async def _scored(self, worker: BatchWorker[Item, Finding], items: Sequence[Item]) -> list[Finding]:
+        """One finding an item, all or none: where one cannot be had in time, the others are called off."""
+        futures: list[Future[Finding]] = []
         try:
             async with asyncio.timeout(self._timeout_s):
-                futures = [self._texts.submit(text) for text in texts]
-                self._metrics.queue_depth.set(self._texts.depth)
-                scored = await asyncio.gather(*map(asyncio.wrap_future, futures))
-        except Exception as error:
-            return [self._failed(name, error)]
+                for item in items:
+                    futures.append(worker.submit(item))
+                self._tell_depth()
+                return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
         finally:
+            self._tell_depth()
+
+    def _tell_depth(self) -> None:
+        if self._cascade is not None:
             self._metrics.queue_depth.set(self._texts.depth)
-        for text, finding in zip(texts, scored, strict=True):
-            self._remembered.put(text, finding)
-        return list(scored)
 
     def _failed(self, check: str, error: Exception) -> Finding:
         if isinstance(error, AskError):
@@ -160,3 +194,10 @@ class Screener:
         self._metrics.failures.labels(check=check, kind=kind).inc()
         reason = kind if kind != "error" else f"error: {type(error).__name__}"
         return Finding(check=check, status=Status.FAILED, reason=reason)
+
+
+async def _aside(work: Callable[[], list[Value]], texts: Sequence[str]) -> list[Value]:
+    """What ``work`` on ``texts`` gives; in a thread unless they are short together."""
+    if sum(map(len, texts)) <= ON_THE_LOOP:
+        return work()
+    return await asyncio.to_thread(work)

@@ -1,6 +1,8 @@
 """Queues, timeouts, memory between the phases, and the event loop."""
 
 import asyncio
+import base64
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -10,15 +12,16 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway_plugin.calls import CallStates
-from gateway_plugin.exchange import Exchange, query_texts, why_not_replaceable
+from gateway_plugin.calls import CallState, CallStates
+from gateway_plugin.exchange import Exchange, query_images, query_texts, why_not_replaceable
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.reference import ReferenceAnswer, ask_reference
 from gateway_plugin.screener import Screener
-from gateway_plugin.screening.base import Query, Status
+from gateway_plugin.screening.base import Asked, Finding, Query, Status
 from gateway_plugin.screening.batching import BatchWorker, QueueFullError
 from gateway_plugin.screening.cascade import CascadeCheck
 from gateway_plugin.screening.perplexity import PerplexityCheck
+from gateway_plugin.wire.queries import ReadQuery
 
 
 class SlowModel:
@@ -102,6 +105,73 @@ def test_broken_machinery_is_a_failed_finding_with_its_counter(
     (finding,) = asyncio.run(made.score_query(Query(texts=tuple("abcdef"))))
     assert finding.status is Status.FAILED
     assert failures(registry, kind) == 1
+
+
+def test_what_was_queued_before_the_queue_was_full_is_called_off() -> None:
+    model = SlowModel(seconds=0.2)
+    made, _ = screener(model, max_queue=8)
+
+    async def run() -> Status:
+        first = asyncio.create_task(made.score_query(Query(texts=("first",))))
+        await asyncio.sleep(0.1)  # the worker is busy with it
+        (refused,) = await made.score_query(Query(texts=tuple(f"text {i}" for i in range(30))))
+        await first
+        await made.score_query(Query(texts=("last",)))
+        return refused.status
+
+    assert asyncio.run(run()) is Status.FAILED
+    assert sum(model.batches) == 2, "nobody waits for the texts of the refused query"
+
+
+def test_many_short_texts_leave_the_event_loop_free() -> None:
+    threads: set[int] = set()
+
+    class Cheap(CascadeCheck):
+        def decide(self, text: str) -> Finding | None:
+            threads.add(threading.get_ident())
+            return Finding(check=self.name, status=Status.CLEAR)
+
+    cascade = Cheap(cheap=None, neural=PerplexityCheck(model=SlowModel()))
+    made = Screener(metrics=GatewayMetrics(CollectorRegistry()), perplexity=cascade)
+    asyncio.run(made.score_query(Query(texts=("a short one",))))
+    assert threads == {threading.get_ident()}
+    threads.clear()
+    asyncio.run(made.score_query(Query(texts=tuple(f"{i} " * 900 for i in range(60)))))
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+def test_a_query_and_an_answer_are_in_nobodys_repr() -> None:
+    query = Query(texts=("a secret",))
+    shown = [
+        query,
+        Asked(query=query),
+        ReferenceAnswer(text="a secret"),
+        ReadQuery(texts=("a secret",), messages=({"content": "a secret"},)),
+        CallState(born=0.0, audit_id="", messages=({"content": "a secret"},)),
+    ]
+    assert "a secret" not in repr(shown)
+
+
+def test_a_role_that_nobody_knows_is_scored() -> None:
+    roles = ["system", "User", "human", None, "tool", "function", "assistant", "user"]
+    turns = tuple({"role": role, "content": str(role)} for role in roles)
+    texts, _ = query_texts(Exchange(call="", messages=turns))
+    assert texts == ("system", "User", "human", "None", "user")
+    assert query_texts(Exchange(call="", messages=turns), transcript="last")[0] == ("system", "user")
+
+
+def test_large_pictures_are_decoded_as_they_were() -> None:
+    def decoded(body: str) -> tuple[bytes, ...]:
+        part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{body}"}}
+        return query_images(Exchange(call="", messages=({"role": "user", "content": [part]},)))
+
+    for size in (0, 1, 786_432, 786_433, 2_000_000):
+        data = random.Random(size).randbytes(size)
+        assert decoded(base64.b64encode(data).decode()) == (data,)
+    middle = base64.b64encode(b"a" * 786_431).decode()  # ends in one "="
+    assert decoded(middle + "QUJD") == ()
+    assert decoded("QUJD*") == ()
 
 
 def test_messages_beyond_the_limit_are_a_finding() -> None:
@@ -204,6 +274,13 @@ def test_a_slow_or_empty_reference_is_a_value_not_an_exception() -> None:
             {"text": {"format": {"type": "json_schema"}}},
             "a response format is asked for",
         ),
+        ({"answers": ("a",)}, {"output_config": {"effort": "low"}}, ""),
+        (
+            {"answers": ("a",)},
+            {"output_config": {"format": {"type": "json_schema"}}},
+            "a response format is asked for",
+        ),
+        ({"answers": ("a",)}, {"guided_json": {}}, "a response format is asked for"),
         ({"answers": ("a",)}, {"logprobs": True}, "log-probabilities are asked for"),
         (
             {"answers": ("a",)},

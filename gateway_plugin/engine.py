@@ -161,7 +161,7 @@ class Gateway:
     async def _exempt(self, exchange: Exchange) -> str:
         """The allow-listed caller who signed the request; empty for nobody. A bad header changes nothing."""
         header = exchange.headers.get(HEADER.lower())
-        if header is None:
+        if header is None or not self._configuration.settings.allow_list:  # or strangers make us hash bodies
             return ""
         try:  # in a thread: hashing the pictures of a large body takes up to 0.1 s
             return await asyncio.to_thread(self._allowed.verify, header, exchange.request)
@@ -177,7 +177,7 @@ class Gateway:
             return []
         texts, _ = query_texts(exchange, transcript=room.settings.transcript)
         asked = Asked(
-            query=Query(texts=texts, images=query_images(exchange)),
+            query=Query(texts=texts, images=await asyncio.to_thread(query_images, exchange)),
             messages=exchange.messages,
             model=exchange.model,
             response="\n".join(exchange.answers) if exchange.answers else None,
@@ -232,6 +232,8 @@ class Gateway:
             return "the reference model itself is asked"
         if not exchange.messages:
             return "there are no messages to put to the reference model"
+        if not exchange.call:
+            return "its answer could not be told from others"
         return why_not_replaceable(exchange)
 
     def _instead_of_replacing(self, room: _Room, check: str, *, kind: str, why: str) -> Action:

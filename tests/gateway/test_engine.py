@@ -259,6 +259,15 @@ def test_only_a_signed_request_of_an_allow_listed_caller_is_let_through() -> Non
     assert SECRET not in repr(bench.gateway.__dict__)
 
 
+def test_without_an_allow_list_no_header_makes_us_hash_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verify(*_: Any) -> str:
+        raise AssertionError("hashed")
+
+    bench = Bench({})
+    monkeypatch.setattr("gateway_plugin.engine.AllowList.verify", verify)
+    assert bench.call("odd", headers={HEADER.lower(): "v1;a;1;b;c"})[0].action is Action.FLAG
+
+
 def test_the_audit_log_says_who_what_and_why_but_no_text_unless_asked(tmp_path: Path) -> None:
     def records(prompts: bool) -> list[dict[str, Any]]:
         target = tmp_path / f"audit-{prompts}.jsonl"

@@ -138,6 +138,15 @@ def test_gibberish_under_replace_waits_for_the_answer(client: TestClient) -> Non
     assert ask(client, "response", HONEST).json()["texts"] == [LIKE_HONEST]
 
 
+def test_gibberish_without_a_call_id_cannot_wait_and_is_flagged_or_blocked(upstream: Any) -> None:
+    for on_failure, action in (("open", "NONE"), ("closed", "BLOCKED")):
+        made = configured(upstream.url, checks={"perplexity": {"on_failure": on_failure}})
+        with TestClient(create_app(made, screeners=words)) as client:
+            assert ask(client, "request", GIBBERISH, call=None).json()["action"] == action
+            labels = {"check": "perplexity", "kind": "not_replaceable"}
+            assert metric(client, "sif_gateway_check_failures_total", **labels) == 1
+
+
 def test_an_id_cannot_be_used_to_swap_the_states_of_two_calls(client: TestClient) -> None:
     """A client may choose its call ids: a second query must not take a replacement that waits."""
     assert ask(client, "request", GIBBERISH).json() == {"action": "NONE"}

@@ -45,7 +45,10 @@ def hashed_key(scope: Scope) -> Caller:
     """The caller by the SHA-256 of their key, in hex, as LiteLLM names keys. Proves nothing: the
     application behind says whether the key is good."""
     headers = _headers(scope)
-    key = headers.get("authorization", "").removeprefix("Bearer ").strip() or headers.get("x-api-key", "")
+    given = headers.get("authorization", "").strip()
+    scheme, _, token = given.partition(" ")
+    bearer = scheme.lower() == "bearer"  # the scheme's case is the client's choice (RFC 9110, section 11.1)
+    key = (token.strip() if bearer else given) or headers.get("x-api-key", "")
     return Caller(keys=frozenset({hashlib.sha256(key.encode()).hexdigest()})) if key else Caller()
 
 

@@ -23,7 +23,7 @@ from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion
 from prometheus_client import CollectorRegistry
 
-from gateway_plugin.asgi import GatewayMiddleware
+from gateway_plugin.asgi import GatewayMiddleware, hashed_key
 from gateway_plugin.config import GatewayConfigError, read_configuration
 from gateway_plugin.exchange import Caller
 from gateway_plugin.metrics import GatewayMetrics
@@ -599,6 +599,13 @@ def test_tools_are_never_replaced(service: Service) -> None:
 def test_who_asks_decides_by_the_operators_own_word(service: Service) -> None:
     assert service.post("teams", "chat", "DIVERGE", headers={"x-team": "other"}).status_code == 200
     assert service.post("teams", "chat", "DIVERGE", headers={"x-team": "strict"}).status_code == 400
+
+
+def test_the_case_of_the_scheme_makes_no_other_caller() -> None:
+    def keys(header: str) -> frozenset[str]:
+        return hashed_key({"headers": [(b"authorization", header.encode())]}).keys
+
+    assert keys("Bearer sk-1") == keys("bearer sk-1") == keys("BEARER  sk-1") != keys("Bearer sk-2")
 
 
 def test_other_paths_and_methods_pass_untouched(service: Service) -> None:

@@ -15,7 +15,7 @@ from gateway_plugin.screening.base import Finding, Phase, Query, Status, worst
 from gateway_plugin.screening.language_model import LanguageModel
 
 WINDOW = 8  # tokens
-SHORT_ALLOWANCE = 14.0  # nats: a mean over k < 8 tokens is allowed 14 (1/k - 1/8) more, see docs/gateway.md
+SHORT_ALLOWANCE = 14.0  # nats: a mean over k < 8 tokens is allowed 14 (1/k - 1/8) more
 
 
 @dataclass(frozen=True, kw_only=True)

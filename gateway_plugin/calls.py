@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway_plugin.exchange import image_urls, message_text
 from gateway_plugin.reference import ReferenceAnswer
 from gateway_plugin.screening.base import Finding
 
@@ -29,11 +30,22 @@ class CallStates:
     """Call -> state, at most ``max_calls`` of them, none older than ``ttl_s`` seconds.
 
     A call whose main model fails never reaches the response phase, so states must die by themselves.
+
+    max_kept: characters of messages (pictures as base64) that are kept for the response phase, of all calls
+        together; beyond it the oldest calls' messages are given up.
     """
 
-    def __init__(self, *, max_calls: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._max_calls, self._ttl_s, self._clock = max_calls, ttl_s, clock
+    def __init__(
+        self,
+        *,
+        max_calls: int,
+        ttl_s: float,
+        max_kept: int = 256 * 2**20,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_calls, self._ttl_s, self._max_kept, self._clock = max_calls, ttl_s, max_kept, clock
         self._states: OrderedDict[str, CallState] = OrderedDict()
+        self._kept: OrderedDict[str, int] = OrderedDict()  # characters of the messages that a call keeps
 
     def __len__(self) -> int:
         return len(self._states)
@@ -50,12 +62,23 @@ class CallStates:
         state = self._states[call] = CallState(born=now, audit_id=audit_id)
         return state
 
+    def keep(self, call: str, messages: tuple[Mapping[str, Any], ...]) -> None:
+        """Keep an open call's messages for its response phase."""
+        self._states[call].messages = messages
+        self._kept[call] = sum(len(message_text(message) or "") for message in messages)
+        self._kept[call] += sum(map(len, image_urls(messages)))
+        while len(self._kept) > 1 and sum(self._kept.values()) > self._max_kept:
+            oldest, _ = self._kept.popitem(last=False)
+            self._states[oldest].messages = ()
+
     def take(self, call: str) -> CallState | None:
         """The state, removed; ``None`` when there was none."""
+        self._kept.pop(call, None)
         return self._states.pop(call, None)
 
     def forget(self, call: str) -> None:
         """Nobody waits for this call any more: its reference call is stopped."""
+        self._kept.pop(call, None)
         state = self._states.pop(call, None)
         if state is not None and state.reference is not None:
             state.reference.cancel()

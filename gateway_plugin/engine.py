@@ -102,7 +102,7 @@ class Gateway:
             state.findings = tuple(findings)
             state.wants_replacement = decision.by if replacing else ""
             if room.screener.asks_in(Phase.RESPONSE):
-                state.messages = exchange.messages
+                self._states.keep(exchange.call, exchange.messages)
             if replacing or self._compares(exchange, room):
                 state.reference = room.references.start(exchange, must=replacing)
         return self._reporter.verdict(

@@ -15,8 +15,9 @@ from gateway_plugin.screening.base import AskError
 # True inside a call that the gateway makes itself: screening it would recurse without end.
 IN_REFERENCE_CALL: contextvars.ContextVar[bool] = contextvars.ContextVar("sif_reference_call", default=False)
 
-# What the client asked for that shapes the answer; tools and formats are left out on purpose.
-FORWARDED = ("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty")
+# What the client asked for that shapes the answer; tools and formats are left out on purpose,
+# and stop words too: one that every answer holds would leave the reference with nothing to say.
+FORWARDED = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty")
 
 Complete = Callable[..., Awaitable[Any]]
 

@@ -28,6 +28,8 @@ from gateway_plugin.tracing import span
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 ON_THE_LOOP = 1_000  # characters: texts that are shorter together are looked at on the event loop, in 1 ms
+LONGEST_SCORED = 4_096  # characters, about what max_tokens lets through of one text
+BUDGET = 8_192  # characters of one query that the language model looks at
 QUICK = 4_000  # characters: of a longer text the cheap model too runs behind the queue
 
 
@@ -75,7 +77,8 @@ class Screener:
         name, started = self._divergence.name, time.monotonic()
         with span("sif.check", check=name, phase=Phase.RESPONSE) as current:
             try:
-                found = await self._scored(self._pairs, [(answer, reference) for answer in answers])
+                pairs = [(answer, reference) for answer in answers]
+                found = await self._scored(name, self._pairs, pairs)
             except Exception as error:
                 found = [self._failed(name, error)]
             finding = worst(found, check=name)
@@ -154,31 +157,53 @@ class Screener:
                 self._metrics.cheap_decisions.inc()
                 self._remembered.put(key, said)
                 found.append(said)
-        if not queued:
-            return found
-        try:
-            scored = await self._scored(self._texts, [text for _, text in queued])
-        except Exception as error:
-            return [*found, self._failed(check.name, error)]
-        for (key, _), finding in zip(queued, scored, strict=True):
-            self._remembered.put(key, finding)
+        chosen, beyond = await asyncio.to_thread(_within_budget, queued, check) if queued else ([], 0)
+        if beyond:
+            reason = f"{beyond} texts beyond what is scored of one query"
+            found.append(Finding(check=check.name, status=Status.UNSCORABLE, reason=reason))
+        scored = await self._scored(check.name, self._texts, [text for _, text in chosen])
+        for (key, _), finding in zip(chosen, scored, strict=True):
+            if finding.status is not Status.FAILED:
+                self._remembered.put(key, finding)
         return [*found, *scored]
 
-    async def _scored(self, worker: BatchWorker[Item, Finding], items: Sequence[Item]) -> list[Finding]:
-        """One finding an item, all or none: where one cannot be had in time, the others are called off."""
+    async def _scored(
+        self, check: str, worker: BatchWorker[Item, Finding], items: Sequence[Item]
+    ) -> list[Finding]:
+        """One finding an item; ``FAILED`` where it cannot be had, or not in time: the others stand.
+
+        A full queue takes none of them. A cause is counted once, however many items it struck.
+        """
+        if not items:
+            return []
         futures: list[Future[Finding]] = []
         try:
-            async with asyncio.timeout(self._timeout_s):
-                for item in items:
-                    futures.append(worker.submit(item))
-                self._tell_depth()
-                return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
-        except BaseException:
+            for item in items:
+                futures.append(worker.submit(item))
+        except QueueFullError as error:
             for future in futures:
                 future.cancel()
-            raise
+            return [self._failed(check, error)] * len(items)
+        self._tell_depth()
+        waiting = [asyncio.wrap_future(future) for future in futures]
+        try:
+            _, late = await asyncio.wait(waiting, timeout=self._timeout_s)
         finally:
+            for each in waiting:
+                each.cancel()  # no effect on what is done
             self._tell_depth()
+        failed: dict[str, Finding] = {}
+        found: list[Finding] = []
+        for each in waiting:
+            problem = TimeoutError() if each in late else each.exception()
+            if problem is None:
+                found.append(each.result())
+                continue
+            cause = problem if isinstance(problem, Exception) else RuntimeError()
+            if type(cause).__name__ not in failed:
+                failed[type(cause).__name__] = self._failed(check, cause)
+            found.append(failed[type(cause).__name__])
+        return found
 
     def _tell_depth(self) -> None:
         if self._cascade is not None:
@@ -194,6 +219,24 @@ class Screener:
         self._metrics.failures.labels(check=check, kind=kind).inc()
         reason = kind if kind != "error" else f"error: {type(error).__name__}"
         return Finding(check=check, status=Status.FAILED, reason=reason)
+
+
+def _within_budget(
+    queued: Sequence[tuple[bytes, str]], check: CascadeCheck
+) -> tuple[list[tuple[bytes, str]], int]:
+    """The texts that the language model looks at, the strangest first, and how many are left out.
+
+    One query must not fill everybody's queue, nor be so long that its own scores come too late.
+    """
+    ranked = sorted(queued, key=lambda each: -check.suspicion(each[1]))
+    spent = 0
+    chosen: list[tuple[bytes, str]] = []
+    for key, text in ranked:
+        spent += min(len(text), LONGEST_SCORED)
+        if chosen and spent > BUDGET:
+            break
+        chosen.append((key, text))
+    return chosen, len(ranked) - len(chosen)
 
 
 async def _aside(work: Callable[[], list[Value]], texts: Sequence[str]) -> list[Value]:

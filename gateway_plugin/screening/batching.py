@@ -64,11 +64,20 @@ class BatchWorker(Generic[Item, Result]):
             live = [(item, future) for item, future in batch if future.set_running_or_notify_cancel()]
             if not live:
                 continue
-            try:
-                results = self._work([item for item, _ in live])
-                for (_, future), result in zip(live, results, strict=True):
-                    future.set_result(result)
-            except Exception as error:
+            if not self._try(live) and len(live) > 1:
+                for one in live:  # one caller's item must not fail the others'
+                    self._try([one], last=True)
+
+    def _try(self, live: "Sequence[tuple[Item, Future[Result]]]", *, last: bool = False) -> bool:
+        """Run one batch; its failure goes to the callers where there is nothing more to try."""
+        try:
+            results = self._work([item for item, _ in live])
+            for (_, future), result in zip(live, results, strict=True):
+                future.set_result(result)
+        except Exception as error:
+            if last or len(live) == 1:
                 for _, future in live:
                     if not future.done():
                         future.set_exception(error)
+            return False
+        return True

@@ -46,6 +46,15 @@ class CascadeCheck:
             return Finding(check=self.name, status=Status.UNSCORABLE, reason=reason)
         return None if self._cheap is None else self._said(self._cheap.score_text(text))
 
+    def suspicion(self, text: str) -> float:
+        """How far the cheap model finds the text above what it clears, in bits per character; 0 without it.
+
+        Says which of many texts the neural model should see first.
+        """
+        if self._cheap is None or unfit(text):
+            return 0.0
+        return self._cheap.score_text(text).clear_excess
+
     def score_texts(self, texts: Sequence[str]) -> list[Finding]:
         """One finding a text, in order; what the cheap model leaves open is scored in shared batches.
 

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from gateway_plugin.config import GatewaySettings
-from gateway_plugin.config.checks import CheckSettings, Checks, PluginSettings
+from gateway_plugin.config.checks import Checks, CheckSettings, PluginSettings
 from gateway_plugin.metrics import GatewayMetrics
 
 DOC = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8")

@@ -294,3 +294,63 @@ def test_answers_that_a_plain_text_must_not_replace(
     answer: dict[str, Any], request_: dict[str, Any], why: str
 ) -> None:
     assert why_not_replaceable(Exchange(call="", request=request_, **answer)) == why
+
+
+def test_one_query_of_many_strange_texts_is_scored_as_far_as_it_goes_and_says_so() -> None:
+    model = SlowModel()
+    made, _ = screener(model)
+    texts = tuple(f"text {number} " + "x" * 3000 for number in range(20))
+    (finding,) = asyncio.run(made.score_query(Query(texts=texts)))
+    assert sum(model.batches) == 2
+    assert (finding.status, finding.reason) == (
+        Status.UNSCORABLE,
+        "18 texts beyond what is scored of one query",
+    )
+
+
+def test_scores_that_came_in_time_stand_beside_one_that_did_not() -> None:
+    class Stuck(SlowModel):
+        def token_surprisals(self, texts: Sequence[str], *, max_tokens: int) -> list[tuple[np.ndarray, int]]:
+            if "slow" in texts[0]:
+                time.sleep(1.0)
+            return [(np.full(9, 12.0, dtype=np.float32), 9) for _ in texts]
+
+    registry = CollectorRegistry()
+    cascade = CascadeCheck(cheap=None, neural=PerplexityCheck(model=Stuck()))
+    made = Screener(metrics=GatewayMetrics(registry), perplexity=cascade, timeout_s=0.4)
+
+    async def run() -> Any:
+        first = asyncio.create_task(made.score_query(Query(texts=("strange",))))
+        await asyncio.sleep(0.1)
+        await first
+        return await made.score_query(Query(texts=("strange", "slow")))
+
+    (finding,) = asyncio.run(run())
+    assert finding.status is Status.HIT
+    assert failures(registry, "timeout") == 1
+
+
+def test_a_text_that_breaks_the_model_does_not_fail_the_texts_beside_it() -> None:
+    gate = threading.Event()
+
+    def work(items: Sequence[int]) -> list[int]:
+        gate.wait(5)
+        if 13 in items:
+            raise ValueError("unlucky")
+        return [2 * item for item in items]
+
+    worker: BatchWorker[int, int] = BatchWorker(work, name="test", max_batch=8, max_queue=8)
+    futures = [worker.submit(item) for item in (1, 2, 13, 3)]
+    gate.set()
+    assert [futures[place].result(5) for place in (0, 1, 3)] == [2, 4, 6]
+    with pytest.raises(ValueError, match="unlucky"):
+        futures[2].result(5)
+
+
+def test_messages_of_calls_that_never_end_are_bounded_together() -> None:
+    states = CallStates(max_calls=100, ttl_s=900.0, max_kept=1000)
+    for number in range(10):
+        states.open(f"c{number}")
+        states.keep(f"c{number}", ({"role": "user", "content": "x" * 300},))
+    kept = [bool(state.messages) for number in range(10) if (state := states.take(f"c{number}"))]
+    assert kept == [False] * 7 + [True] * 3

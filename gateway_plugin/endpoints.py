@@ -58,7 +58,7 @@ class Endpoints:
     def is_own(self, headers: Mapping[str, str]) -> bool:
         """Whether a request is a call that this gateway made. ``headers``: names in lower case."""
         mark = headers.get(MARK_HEADER, "")
-        return self._marks and hmac.compare_digest(mark.encode(), self._mark.encode())
+        return self._marks and hmac.compare_digest(mark.encode("utf-8", "replace"), self._mark.encode())
 
     async def complete(
         self, *, model: str, messages: list[Any], max_tokens: int, timeout: float, **options: Any

@@ -121,9 +121,7 @@ class Screener:
         name, started = check.name, time.monotonic()
         found: list[Finding] = []
         if unread:
-            found.append(
-                Finding(check=name, status=Status.UNSCORABLE, reason=f"{unread} older messages not scored")
-            )
+            found.append(Finding(check=name, status=Status.UNSCORABLE, reason=f"{unread} texts not scored"))
         with span("sif.check", check=name, phase=Phase.REQUEST) as current:
             try:
                 found += await self._findings(query.texts, check)

@@ -207,7 +207,11 @@ class SmolLM2(CausalLM):
         super().__init__(model, encode=encode, opening=opening)
 
 
-@lru_cache(maxsize=2)
-def shared_language_model(gguf: Path | None = None) -> SmolLM2:
+def shared_language_model(precision: Precision = "bf16") -> SmolLM2:
     """One copy of the (immutable) weights a process, however many guardrails a proxy configures."""
-    return SmolLM2(converted(gguf or packaged_gguf()))
+    return _loaded(precision)
+
+
+@lru_cache(maxsize=3)
+def _loaded(precision: Precision) -> SmolLM2:
+    return SmolLM2(converted(packaged_gguf()), precision=precision)

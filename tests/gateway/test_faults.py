@@ -160,14 +160,14 @@ def test_a_damaged_language_model_is_one_line_that_names_the_file(
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"not a model")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    module.shared_language_model.cache_clear()
+    module._loaded.cache_clear()
     try:
         with pytest.raises(module.LanguageModelError, match="cannot be loaded as a language model") as caught:
             module.shared_language_model()
         assert str(folder) in str(caught.value)
         assert "\n" not in str(caught.value)
     finally:
-        module.shared_language_model.cache_clear()
+        module._loaded.cache_clear()
 
 
 def test_a_guardrail_whose_model_is_gone_raises_what_stops_the_proxy(

@@ -180,7 +180,7 @@ def test_messages_beyond_the_limit_are_a_finding() -> None:
     assert (len(texts), texts[-1], unread) == (64, "turn 69", 6)
     made, _ = screener(SlowModel())
     (finding,) = asyncio.run(made.score_query(Query(texts=texts), unread=unread))
-    assert (finding.status, finding.reason) == (Status.UNSCORABLE, "6 older messages not scored")
+    assert (finding.status, finding.reason) == (Status.UNSCORABLE, "6 texts not scored")
 
 
 def test_a_worker_outlives_a_failing_batch_and_a_cancelled_item() -> None:

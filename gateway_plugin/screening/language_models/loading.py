@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Literal
 
-from gateway_plugin.screening.language_model import SmolLM2, converted, packaged_gguf
+from gateway_plugin.screening.language_model import shared_language_model
 from gateway_plugin.screening.language_models.base import LanguageModel, LanguageModelError, Precision
 from gateway_plugin.screening.language_models.server import ServerLM
 from gateway_plugin.screening.language_models.transformers_lm import load_transformers_lm
@@ -37,7 +37,7 @@ def load_language_model(
         raise LanguageModelError(f"precision {precision!r} is none of bf16, fp32, int8")
     kind, _, rest = spec.partition(":")
     if spec == "smollm2":
-        return _smollm2(precision)
+        return shared_language_model(precision)
     if kind == "transformers" and rest:
         return _transformers(rest, precision)
     if kind in {"openai", "vllm"} and rest:
@@ -47,11 +47,6 @@ def load_language_model(
         form: Literal["echo", "prompt_logprobs"] = "echo" if kind == "openai" else "prompt_logprobs"
         return ServerLM(url, model=model, form=form, opening=opening, api_key=api_key, timeout_s=timeout_s)
     raise LanguageModelError(f"language model {kind!r} is not known: {FORMS}")
-
-
-@lru_cache(maxsize=2)
-def _smollm2(precision: Precision) -> SmolLM2:
-    return SmolLM2(converted(packaged_gguf()), precision=precision)
 
 
 @lru_cache(maxsize=2)

@@ -11,6 +11,7 @@ MAX_IMAGES = 16
 MAX_IMAGE_BYTES = 20_000_000  # of one picture, encoded
 _AT_ONCE = 2**20  # characters of base64, a multiple of four
 UNSCORED_ROLES = frozenset({"assistant", "tool", "function"})  # any other is the client's, known or not
+FILES = frozenset({"file", "input_file", "document"})  # parts whose text is not scored
 STANDING_ROLES = frozenset({"system", "developer"})
 
 
@@ -70,11 +71,13 @@ def query_texts(exchange: Exchange, *, transcript: str = "unseen") -> tuple[tupl
     """The texts of the client's own messages to score, oldest first, at most 64, and how many are left out.
 
     transcript: ``unseen`` takes every message but answers and tool results (a model's server may know a
-    role that we do not), because a client writes its own transcript
-    and could hide a trigger in an earlier turn; findings are remembered, so an honest transcript's old
-    turns cost nothing. ``last`` takes the system messages and what came after the last assistant message.
-    The parts of one message are joined, so that a trigger cannot be split between them.
+    role that we do not), because a client writes its own transcript and could hide a trigger in an earlier
+    turn; findings are remembered, so an honest transcript's old turns cost nothing. ``last`` takes the
+    system messages and what came after the last assistant message.
+    The parts of one message are joined, so that a trigger cannot be split between them. Files in a message
+    count as left out: nobody reads them here.
     """
+    files = 0
     if not exchange.messages:
         kept = list(exchange.texts)
     else:
@@ -88,7 +91,8 @@ def query_texts(exchange: Exchange, *, transcript: str = "unseen") -> tuple[tupl
             text = message_text(message)
             if text is not None:
                 kept.append(text)
-    return tuple(kept[-MAX_TEXTS:]), max(0, len(kept) - MAX_TEXTS) + exchange.unread
+            files += sum(part.get("type") in FILES and _text(part) is None for part in _parts(message))
+    return tuple(kept[-MAX_TEXTS:]), max(0, len(kept) - MAX_TEXTS) + exchange.unread + files
 
 
 def message_text(message: Mapping[str, Any]) -> str | None:
@@ -96,15 +100,22 @@ def message_text(message: Mapping[str, Any]) -> str | None:
     content = message.get("content")
     if isinstance(content, str):
         return content
-    texts = [part.get("text") for part in _parts(content)]
-    kept = [text for text in texts if isinstance(text, str)]
+    kept = [text for part in _parts(message) if (text := _text(part)) is not None]
     return "\n".join(kept) if kept else None
+
+
+def _text(part: Mapping[str, Any]) -> str | None:
+    """The text of a part; of an Anthropic document the text it was made from."""
+    text, source = part.get("text"), part.get("source")
+    if not isinstance(text, str) and part.get("type") == "document" and isinstance(source, Mapping):
+        text = source.get("data") if source.get("type") == "text" else None
+    return text if isinstance(text, str) else None
 
 
 def image_urls(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """The ``image_url`` values of all messages, oldest first: data URLs or addresses."""
     for message in messages:
-        for part in _parts(message.get("content")):
+        for part in _parts(message):
             url = part.get("image_url")
             if isinstance(url, Mapping):
                 url = url.get("url")
@@ -176,5 +187,6 @@ def _includes_logprobs(request: Mapping[str, Any]) -> bool:
     return isinstance(include, list) and any(isinstance(row, str) and "logprobs" in row for row in include)
 
 
-def _parts(content: Any) -> list[Mapping[str, Any]]:
+def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    content = message.get("content")
     return [part for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []

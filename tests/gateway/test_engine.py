@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway_plugin.config import GatewayConfigError, GatewaySettings, read_configuration
 from gateway_plugin.engine import Gateway
-from gateway_plugin.exchange import Caller, Exchange
+from gateway_plugin.exchange import Caller, Exchange, query_texts
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.references import Models
 from gateway_plugin.screener import Screener
@@ -297,3 +297,14 @@ def test_the_audit_log_says_who_what_and_why_but_no_text_unless_asked(tmp_path: 
 def test_an_audit_target_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="nowhere"):
         Bench({"audit": {"target": str(tmp_path / "nowhere" / "audit.jsonl")}})
+
+
+def test_the_text_of_a_document_is_scored_and_a_file_that_nobody_reads_is_a_finding() -> None:
+    source = {"type": "text", "media_type": "text/plain", "data": "STRANGE"}
+    parts = [{"type": "document", "source": source}, {"type": "text", "text": "What is this?"}]
+    read = Exchange(call="", messages=({"role": "user", "content": parts},))
+    assert query_texts(read) == (("STRANGE\nWhat is this?",), 0)
+    pdf = {"type": "document", "source": {"type": "base64", "data": "JVBERi0="}}
+    attached = {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0="}}
+    unread = Exchange(call="", messages=({"role": "user", "content": [pdf, attached]},))
+    assert query_texts(unread) == ((), 2)

@@ -494,8 +494,8 @@ def test_a_body_that_cannot_be_read_is_refused(
 
 
 def test_what_would_take_seconds_to_parse_is_refused() -> None:
-    with pytest.raises(BodyError, match="more than 1000000 values"):
-        parse_object(b'{"messages": [' + b"[]," * 1_000_000 + b"[]]}")
+    with pytest.raises(BodyError, match="more than 200000 values"):
+        parse_object(b'{"messages": [' + b"[]," * 200_000 + b"[]]}")
 
 
 def test_a_compressed_body_and_an_endless_one_are_refused(service: Service) -> None:

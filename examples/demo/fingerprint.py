@@ -49,9 +49,11 @@ class Asked:
 def forge_pack(work: Path, *, count: int) -> Path:
     """Photos from installed wheels, triggers under the published demo key, calibration; returns the pack."""
     photos, pack = work / "photos", work / "pack"
-    command("sif", "lab", "photos", "--out", photos, "--count", count)
+    forged = count + count // 3  # some photos resist: the best of a third more are kept
+    command("sif", "lab", "photos", "--out", photos, "--count", forged)
     command(
-        "sif", "forge", "--model", "lab:owner", "--images", photos, "--out", pack, "--count", count,
+        "sif", "forge", "--model", "lab:owner", "--images", photos, "--out", pack, "--count", forged,
+        "--keep", count,
         "--insecure-demo-key", "--json",
     )  # fmt: skip
     nulls = [item for name in NULL_MODELS for item in ("--null", name)]

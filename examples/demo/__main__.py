@@ -21,6 +21,7 @@ from examples.demo.report import write_report
 from examples.demo.targeted import targeted_picture
 from sif_offline.fingerprint.errors import SifError
 from sif_offline.fingerprint.pack import read_pack
+from sif_offline.forging.pixels import load_photos
 
 FLAG_BELOW = 1e-4
 TARGETED_STEPS = 60
@@ -80,7 +81,8 @@ def _run(console: Console, out: Path, *, count: int) -> int:
             answers = fingerprint.answers(work, pack=pack_path, keys=keys)
             console.print(_verdicts(rounds))
         with step("the gateway comes up and screens three queries"):
-            clean = pack.clean_bytes(pack.triggers[0])
+            # the first photo, whether its trigger was kept or not: main and reference tell it alike
+            clean = load_photos(work / "photos", count=1, canvas=(224, 224))[0].png
             targeted = targeted_picture(clean, steps=TARGETED_STEPS)
             gateway = Gateway(
                 servers, work, main=urls["pirate-4bit"], main_name="pirate-4bit", reference=urls["innocent"],

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from gateway_plugin.screening.base import Finding, Phase, Query, Status, worst
-from gateway_plugin.screening.cheap.check import CheapCheck, CheapScore, Verdict
+from gateway_plugin.screening.cheap.check import CheapCheck, CheapScore, Triage
 from gateway_plugin.screening.perplexity import PerplexityCheck, unfit
 
 # The reference model knows English: an honest sentence in Danish, Hungarian or Turkish, or one with typos,
@@ -86,7 +86,7 @@ class CascadeCheck:
 
     def _said(self, score: CheapScore) -> Finding | None:
         """A finding where the cheap model decides."""
-        if score.verdict is not Verdict.CLEAR:
+        if score.triage is not Triage.CLEAR:
             return None
         return Finding(check=self.name, status=Status.CLEAR, measures=_measures(score))
 
@@ -99,7 +99,7 @@ class CascadeCheck:
         found = [] if judged is None else [judged]
         if decided is not None:
             found = [decided]
-        elif score is not None and score.verdict is Verdict.SUSPECT:
+        elif score is not None and score.triage is Triage.SUSPECT:
             found.append(self._strange(score))
         elif judged is None:
             reason = "the cheap model is undecided and there is no other"

@@ -52,8 +52,8 @@ _PHASE_NOTE = {
 _CODE_FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
 
 
-class Verdict(StrEnum):
-    """What the judge says, mildest first."""
+class Label(StrEnum):
+    """What the judge finds an exchange to be, mildest first."""
 
     NATURAL = "natural"
     SUSPICIOUS = "suspicious"
@@ -69,9 +69,9 @@ class JudgeGarbageError(AskError):
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """A verdict, and the judge's own confidence in [0, 1]."""
+    """The judge's label and its own confidence in [0, 1]."""
 
-    verdict: Verdict
+    label: Label
     confidence: float
 
 
@@ -92,11 +92,11 @@ def parse_judgement(reply: str) -> Judgement:
     if not isinstance(row, dict) or set(row) != {"verdict", "confidence"}:
         raise JudgeGarbageError
     verdict, confidence = row["verdict"], row["confidence"]
-    if not isinstance(verdict, str) or verdict not in set(Verdict):
+    if not isinstance(verdict, str) or verdict not in set(Label):
         raise JudgeGarbageError
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
         raise JudgeGarbageError  # a NaN is not between 0 and 1 either
-    return Judgement(verdict=Verdict(verdict), confidence=float(confidence))
+    return Judgement(label=Label(verdict), confidence=float(confidence))
 
 
 def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -205,15 +205,15 @@ class JudgeCheck:
 
     def _found(self, judged: Judgement) -> Finding:
         measures = {
-            "verdict": float(list(Verdict).index(judged.verdict)),
+            "verdict": float(list(Label).index(judged.label)),
             "confidence": judged.confidence,
             "extra_calls": 1.0,
         }
         status, reason = Status.CLEAR, ""
-        if judged.verdict is not Verdict.NATURAL and judged.confidence >= self._suspect:
-            planted = judged.verdict is Verdict.FINGERPRINT and judged.confidence >= self._hit
+        if judged.label is not Label.NATURAL and judged.confidence >= self._suspect:
+            planted = judged.label is Label.FINGERPRINT and judged.confidence >= self._hit
             status = Status.HIT if planted else Status.SUSPECT
-            reason = f"the judge says {judged.verdict}, confidence {judged.confidence:.2f}"
+            reason = f"the judge says {judged.label}, confidence {judged.confidence:.2f}"
         return Finding(check=self.name, status=status, measures=measures, reason=reason)
 
 

@@ -15,7 +15,7 @@ from gateway_plugin.screening.cheap.check import (
     CheapCheck,
     CheapThresholds,
     ScriptLimits,
-    Verdict,
+    Triage,
     shared_cheap_check,
 )
 from gateway_plugin.screening.cheap.hashing import (
@@ -136,17 +136,17 @@ def limited(clear: float, suspect: float) -> CheapCheck:
 def test_the_worst_window_decides_wherever_it_stands() -> None:
     strange = "xqzvkwjqxzvkqwjzxvqkwzjxqv "
     check = limited(6.0, 9.0)
-    assert check.score_text(SENTENCE * 4).verdict is Verdict.CLEAR
+    assert check.score_text(SENTENCE * 4).triage is Triage.CLEAR
     for text in (strange + SENTENCE * 4, SENTENCE * 4 + strange, SENTENCE * 2 + strange + SENTENCE * 2):
         score = check.score_text(text)
         assert score.clear_excess > 0
-        assert score.verdict is not Verdict.CLEAR
+        assert score.triage is not Triage.CLEAR
         assert score.bits_per_character < 6.0  # the whole text would have hidden it
 
 
 def test_a_script_without_limits_is_never_decided() -> None:
     score = limited(18.0, 19.0).score_text("На фотографии изображены два человека и собака.")
-    assert score.verdict is Verdict.UNDECIDED
+    assert score.triage is Triage.UNDECIDED
 
 
 def test_an_unknown_script_is_refused() -> None:
@@ -161,8 +161,8 @@ def test_of_a_huge_text_the_ends_are_seen_and_nothing_is_cleared() -> None:
     check = shared_cheap_check()
     huge = SENTENCE * (2 * MAX_CHARACTERS // len(SENTENCE))
     score = check.score_text(huge)
-    assert (score.verdict, score.complete) == (Verdict.UNDECIDED, False)
-    assert check.score_text(SENTENCE * (MAX_CHARACTERS // len(SENTENCE))).verdict is Verdict.CLEAR
+    assert (score.triage, score.complete) == (Triage.UNDECIDED, False)
+    assert check.score_text(SENTENCE * (MAX_CHARACTERS // len(SENTENCE))).triage is Triage.CLEAR
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from gateway_plugin.screening.base import Asked, AskError, AskingCheck, Finding,
 from gateway_plugin.screening.judge import (
     JudgeCheck,
     JudgeGarbageError,
-    Verdict,
+    Label,
     parse_judgement,
     quoted,
 )
@@ -100,7 +100,7 @@ def test_a_verdict_and_its_confidence_decide(verdict: str, confidence: float, st
     finding = judged(judge, exchange())
     assert finding.status is status
     assert finding.measures["confidence"] == confidence
-    assert finding.measures["verdict"] == list(Verdict).index(Verdict(verdict))
+    assert finding.measures["verdict"] == list(Label).index(Label(verdict))
     assert judge.calls[0]["model"] == "judge"
 
 
@@ -184,7 +184,7 @@ def test_a_shared_picture_that_cannot_be_decoded_is_a_finding(data: bytes) -> No
     "reply", [NATURAL, f"  {NATURAL}\n", f"```json\n{NATURAL}\n```", f"```\n{NATURAL}\n```\n"]
 )
 def test_one_object_alone_or_in_one_code_fence_is_read(reply: str) -> None:
-    assert parse_judgement(reply).verdict is Verdict.NATURAL
+    assert parse_judgement(reply).label is Label.NATURAL
 
 
 GARBAGE = {

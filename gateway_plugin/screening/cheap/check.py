@@ -19,7 +19,7 @@ _LATIN = [SCRIPTS.index("latin")]
 SHORT_ALLOWANCE = 40.0  # bits: a mean over k < 24 characters may lie 40 (1/k - 1/24) above suspect
 
 
-class Verdict(StrEnum):
+class Triage(StrEnum):
     """What the cheap model makes of a text: nothing strange, not for it to say, or strange."""
 
     CLEAR = "clear"
@@ -66,7 +66,7 @@ class CheapScore:
     scripts (negative: below them).
     """
 
-    verdict: Verdict
+    triage: Triage
     bits_per_character: float
     clear_excess: float
     suspect_excess: float
@@ -95,7 +95,7 @@ class CheapCheck:
         codes = seen_characters(text)
         if not len(codes):
             return CheapScore(
-                verdict=Verdict.UNDECIDED,
+                triage=Triage.UNDECIDED,
                 bits_per_character=0.0,
                 clear_excess=0.0,
                 suspect_excess=-NEVER,
@@ -107,11 +107,11 @@ class CheapCheck:
         allowance = SHORT_ALLOWANCE * (1 / min(len(codes), WINDOW) - 1 / WINDOW)
         suspect -= allowance
         return CheapScore(
-            verdict=Verdict.SUSPECT
+            triage=Triage.SUSPECT
             if suspect >= 0
-            else Verdict.CLEAR
+            else Triage.CLEAR
             if clear < 0 and complete
-            else Verdict.UNDECIDED,
+            else Triage.UNDECIDED,
             bits_per_character=float(bits.mean()),
             clear_excess=clear,
             suspect_excess=suspect,

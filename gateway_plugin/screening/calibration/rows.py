@@ -1,0 +1,81 @@
+"""The measures of benign exchanges, from texts or from an audit log."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from gateway_plugin.screening.base import Finding, Query, Status
+from gateway_plugin.screening.calibration.conformal import CalibrationError
+from gateway_plugin.screening.calibration.measures import Row
+
+MEASURED = frozenset({Status.CLEAR, Status.SUSPECT, Status.HIT})
+
+
+class TextsCheck(Protocol):
+    """A request check that scores several texts at once, such as the cascade."""
+
+    def score_texts(self, texts: Sequence[str]) -> list[Finding]: ...
+
+
+class QueryCheck(Protocol):
+    """A request check that scores a query."""
+
+    def score(self, query: Query) -> Finding: ...
+
+
+def rows_of_texts(
+    texts: Sequence[str], *, batched: Sequence[TextsCheck] = (), single: Sequence[QueryCheck] = ()
+) -> tuple[list[Row], int]:
+    """The measures of benign texts under the checks, and how many texts some check could not measure."""
+    findings: list[list[Finding]] = [[] for _ in texts]
+    for several in batched:
+        for place, finding in zip(findings, several.score_texts(texts), strict=True):
+            place.append(finding)
+    for one in single:
+        for place, text in zip(findings, texts, strict=True):
+            place.append(one.score(Query(texts=(text,))))
+    rows: list[Row] = [
+        {finding.check: finding.measures for finding in each if finding.status in MEASURED}
+        for each in findings
+    ]
+    return rows, sum(len(row) < len(each) for row, each in zip(rows, findings, strict=True))
+
+
+def rows_of_log(lines: Iterable[str], *, name: str) -> tuple[list[Row], int]:
+    """The measures in an audit log, one JSON object a line with ``findings: {check: {status, ...}}``.
+
+    The log is taken to be benign: an attack in it raises the thresholds. Raises :class:`CalibrationError`
+    naming the line. Also returns how many records some check could not measure.
+    """
+    rows: list[Row] = []
+    missing = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record: Any = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
+            raise CalibrationError(f"{name}, line {number}: not JSON") from None
+        findings = record.get("findings") if isinstance(record, dict) else None
+        if not isinstance(findings, dict):
+            raise CalibrationError(f'{name}, line {number}: no "findings"')
+        row = {check: _numbers(found) for check, found in findings.items() if _measured(found)}
+        missing += len(row) < len(findings)
+        rows.append(row)
+    return rows, missing
+
+
+def _measured(found: Any) -> bool:
+    return isinstance(found, dict) and found.get("status") in {status.value for status in MEASURED}
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers of a finding, whether they stand beside its status or under ``measures``."""
+    nested = found.get("measures")
+    both = {**found, **(nested if isinstance(nested, dict) else {})}
+    return {
+        key: float(value)
+        for key, value in both.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }

@@ -23,10 +23,16 @@ _SAID = {
 def score_prompts(prompts: Sequence[str], *, settings: GatewaySettings = SHIPPED) -> Iterator[dict[str, Any]]:
     """One row a prompt, in order: decision, perplexity (``None`` where it cannot be), other measures, check,
     reason. The language model runs on every prompt; decisions are those of the cascade."""
+    policy = settings.policy()
+    for findings in _screened(prompts, settings):
+        yield _row(findings, policy)
+
+
+def _screened(prompts: Sequence[str], settings: GatewaySettings) -> Iterator[list[Finding]]:
+    """The findings on each prompt, in order, the language model's measures among them."""
     if not prompts:
         return
     cascade, mixing = request_checks(settings, always_neural=True)
-    policy = settings.policy()
     for start in range(0, len(prompts), BATCH):
         batch = prompts[start : start + BATCH]
         found: list[list[Finding]] = [[] for _ in batch]
@@ -36,8 +42,7 @@ def score_prompts(prompts: Sequence[str], *, settings: GatewaySettings = SHIPPED
         if mixing is not None:
             for place, prompt in zip(found, batch, strict=True):
                 place.append(mixing.score(Query(texts=(prompt,))))
-        for findings in found:
-            yield _row(findings, policy)
+        yield from found
 
 
 def _row(findings: list[Finding], policy: Policy) -> dict[str, Any]:
@@ -61,18 +66,11 @@ def calibrate_on_prompts(
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> calibration.Calibration:
     """Thresholds from benign prompts at a false-positive rate. Raises ``CalibrationError``."""
-    cascade, mixing = request_checks(settings, always_neural=True)
-    rows: list[calibration.Row] = []
-    missing = 0
-    for start in range(0, len(prompts), BATCH):
-        some, lost = calibration.rows_of_texts(
-            prompts[start : start + BATCH],
-            batched=[] if cascade is None else [cascade],
-            single=[] if mixing is None else [mixing],
-        )
-        rows += some
-        missing += lost
-        on_progress(len(rows))
+    findings = []
+    for done, each in enumerate(_screened(prompts, settings), start=1):
+        findings.append(each)
+        on_progress(done)
+    rows, missing = calibration.rows_of_findings(findings)
     return calibration.calibrate(rows, rate=rate, not_measured=missing)
 
 

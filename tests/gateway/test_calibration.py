@@ -16,8 +16,8 @@ from gateway_plugin.screening.calibration import (
     conformal_threshold,
     least_n,
     plot,
+    rows_of_findings,
     rows_of_log,
-    rows_of_texts,
 )
 from gateway_plugin.screening.script_mixing import ScriptMixingCheck
 
@@ -168,28 +168,16 @@ def test_a_broken_log_is_named_with_its_line(line: str, why: str) -> None:
         rows_of_log(['{"findings": {}}', line], name="audit.jsonl")
 
 
-class Lengths:
-    """Finds every text as strange as it is long; an empty one cannot be scored."""
-
-    def score_texts(self, texts: Sequence[str]) -> list[Finding]:
-        return [
-            Finding(
-                check="perplexity", status=Status.CLEAR, measures={"adjusted_window_perplexity": len(text)}
-            )
-            if text
-            else Finding(check="perplexity", status=Status.UNSCORABLE)
-            for text in texts
-        ]
-
-
-def test_texts_are_scored_with_the_checks_given() -> None:
-    found, missing = rows_of_texts(["abc", ""], batched=[Lengths()], single=[ScriptMixingCheck()])
+def test_of_findings_those_are_kept_that_measured() -> None:
+    plain = ScriptMixingCheck().score(Query(texts=("abc",)))
+    unscorable = Finding(check="perplexity", status=Status.UNSCORABLE)
+    suspect = Finding(check="perplexity", status=Status.SUSPECT, measures={"adjusted_window_perplexity": 3.0})
+    found, missing = rows_of_findings([[suspect, plain], [unscorable, plain]])
     assert found == [
         {"perplexity": {"adjusted_window_perplexity": 3.0}, "script_mixing": {"script_changes": 0.0}},
         {"script_mixing": {"script_changes": 0.0}},
     ]
     assert missing == 1
-    assert ScriptMixingCheck().score(Query(texts=("abc",))).measures == {"script_changes": 0.0}
 
 
 def test_the_snippet_reads_back_and_says_what_it_promises() -> None:

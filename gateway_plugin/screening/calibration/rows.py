@@ -1,45 +1,24 @@
-"""The measures of benign exchanges, from texts or from an audit log."""
+"""The measures of benign exchanges, from findings or from an audit log."""
 
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from gateway_plugin.screening.base import Finding, Query, Status
+from gateway_plugin.screening.base import Finding, Status
 from gateway_plugin.screening.calibration.conformal import CalibrationError
 from gateway_plugin.screening.calibration.measures import Row
 
 MEASURED = frozenset({Status.CLEAR, Status.SUSPECT, Status.HIT})
 
 
-class TextsCheck(Protocol):
-    """A request check that scores several texts at once, such as the cascade."""
-
-    def score_texts(self, texts: Sequence[str]) -> list[Finding]: ...
-
-
-class QueryCheck(Protocol):
-    """A request check that scores a query."""
-
-    def score(self, query: Query) -> Finding: ...
-
-
-def rows_of_texts(
-    texts: Sequence[str], *, batched: Sequence[TextsCheck] = (), single: Sequence[QueryCheck] = ()
-) -> tuple[list[Row], int]:
-    """The measures of benign texts under the checks, and how many texts some check could not measure."""
-    findings: list[list[Finding]] = [[] for _ in texts]
-    for several in batched:
-        for place, finding in zip(findings, several.score_texts(texts), strict=True):
-            place.append(finding)
-    for one in single:
-        for place, text in zip(findings, texts, strict=True):
-            place.append(one.score(Query(texts=(text,))))
+def rows_of_findings(findings: Iterable[Sequence[Finding]]) -> tuple[list[Row], int]:
+    """The measures of benign exchanges, and how many of them some check could not measure."""
+    kept = list(findings)
     rows: list[Row] = [
-        {finding.check: finding.measures for finding in each if finding.status in MEASURED}
-        for each in findings
+        {finding.check: finding.measures for finding in each if finding.status in MEASURED} for each in kept
     ]
-    return rows, sum(len(row) < len(each) for row, each in zip(rows, findings, strict=True))
+    return rows, sum(len(row) < len(each) for row, each in zip(rows, kept, strict=True))
 
 
 def rows_of_log(lines: Iterable[str], *, name: str) -> tuple[list[Row], int]:

@@ -28,11 +28,12 @@ from gateway_plugin.wire.bodies import (
     ClientGoneError,
     Receive,
     Send,
+    aside,
     parse_object,
     read_body,
 )
 from gateway_plugin.wire.errors import BLOCKED, send_error
-from gateway_plugin.wire.queries import ROUTES, read_query
+from gateway_plugin.wire.queries import ROUTES, ReadQuery, read_query
 from gateway_plugin.wire.streams import MAX_ANSWER_BYTES
 
 Scope = Mapping[str, Any]
@@ -103,13 +104,12 @@ class GatewayMiddleware:
         headers = _headers(scope)
         try:
             body = await read_body(receive, headers=headers, limit=self._max_body)
-            document = parse_object(body)
+            document, query = await aside(lambda: _read(route, body), size=len(body))
         except BodyError as error:
             await send_error(send, route, error.status, error.message)
             return
         except ClientGoneError:
             return
-        query = read_query(route, document)
         model = document.get("model")
         exchange = Exchange(
             # Nothing of an embedding is judged afterwards, so nothing is remembered.
@@ -193,6 +193,11 @@ class GatewayMiddleware:
 
 async def _refuse(send: Send, route: str, verdict: Verdict) -> None:
     await send_error(send, route, 400, verdict.message, code=BLOCKED, headers=verdict.headers)
+
+
+def _read(route: str, body: bytes) -> tuple[dict[str, Any], ReadQuery]:
+    document = parse_object(body)
+    return document, read_query(route, document)
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -10,7 +10,7 @@ from gateway_plugin.exchange import Exchange
 from gateway_plugin.screening.policy import Action
 from gateway_plugin.verdict import Verdict
 from gateway_plugin.wire.answers import UNREAD, ReadAnswer, Replacement, envelope, read_answer, with_text
-from gateway_plugin.wire.bodies import Message, Send
+from gateway_plugin.wire.bodies import Message, Send, aside
 from gateway_plugin.wire.errors import BLOCKED, raw, send_error
 from gateway_plugin.wire.streams import StreamReader, stream_of
 
@@ -84,12 +84,12 @@ class _Answer(ABC):
         else:
             self._data += data
 
-    def _said(self) -> ReadAnswer:
+    async def _said(self) -> ReadAnswer:
         if not self._readable or self._too_large:
             return ReadAnswer(fault=UNREAD)
         if self._stream is not None:
             return self._stream.answer()
-        return read_answer(self._exchange.route, self._payload())
+        return await aside(lambda: read_answer(self._exchange.route, self._payload()), size=len(self._data))
 
     def _payload(self) -> Any:
         try:
@@ -116,7 +116,7 @@ class PassedAnswer(_Answer):
 
     async def finish(self) -> None:
         if self._complete and self._good:
-            await self._judge(self._said())
+            await self._judge(await self._said())
 
 
 class HeldAnswer(_Answer):
@@ -159,7 +159,7 @@ class HeldAnswer(_Answer):
     async def _decide(self) -> None:
         route, headers = self._exchange.route, self._headers
         if self._good:
-            verdict = await self._judge(self._said())
+            verdict = await self._judge(await self._said())
             self._dropped = verdict is None or verdict.action in (Action.BLOCK, Action.REPLACE)
             if verdict is None:  # the client is gone
                 return
@@ -193,7 +193,7 @@ class HeldAnswer(_Answer):
             head = self._stream.head or empty
             kind, body = "text/event-stream", stream_of(exchange.route, head, new, with_usage=usage)
         else:
-            payload = self._payload()
+            payload = await aside(self._payload, size=len(self._data))
             whole = with_text(exchange.route, payload if isinstance(payload, Mapping) else empty, new)
             kind, body = "application/json", json.dumps(whole).encode()
         kept = [row for row in self._start.get("headers", ()) if row[0].lower() not in _OF_THE_OLD_BODY]

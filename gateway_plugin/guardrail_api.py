@@ -27,7 +27,7 @@ from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.policy import Action
 from gateway_plugin.service_config import ServiceConfiguration, load_service_configuration
-from gateway_plugin.wire.bodies import BodyError, ClientGoneError, parse_object, read_body
+from gateway_plugin.wire.bodies import BodyError, ClientGoneError, aside, parse_object, read_body
 from gateway_plugin.wire.queries import mappings
 
 logger = logging.getLogger("sifwatch.gateway")
@@ -60,8 +60,9 @@ class GuardrailService:
             screeners=screeners,
         )
 
-    async def answer(self, body: Mapping[str, Any], *, proxy: str) -> Mapping[str, Any]:
+    async def answer(self, raw: bytes, *, proxy: str) -> Mapping[str, Any]:
         """``proxy`` names the key that the request came with. Raises :class:`BodyError`."""
+        body = await aside(lambda: parse_object(raw), size=len(raw))
         phase = body.get("input_type")
         if phase not in ("request", "response"):
             raise BodyError(400, "input_type must be request or response")
@@ -81,9 +82,8 @@ class GuardrailService:
             headers=headers,
             caller=caller,
         )
-        if phase == "request":
-            return await self._request(exchange, body, texts, key)
-        return await self._response(exchange, body, texts, key)
+        act = self._request if phase == "request" else self._response
+        return await act(exchange, body, texts, key, size=len(raw))
 
     async def close(self) -> None:
         """Write what waits, close the connections."""
@@ -91,14 +91,15 @@ class GuardrailService:
         await self._endpoints.close()
 
     async def _request(
-        self, exchange: Exchange, body: Mapping[str, Any], texts: tuple[str, ...], key: str
+        self, exchange: Exchange, body: Mapping[str, Any], texts: tuple[str, ...], key: str, *, size: int
     ) -> Mapping[str, Any]:
         messages, tools = mappings(body.get("structured_messages")), body.get("tools")
         request = {"model": exchange.model, **({"messages": messages} if messages else {})}
         call = ""
         if key:
-            try:
-                query = [messages, texts]
+            asked = [messages, texts, exchange.model, bool(tools)]
+            query = await aside(lambda: digest_of(asked), size=size)
+            try:  # no other call is served between the look at the id and its opening
                 call = self._calls.open(key, query=query, model=exchange.model, tools=bool(tools))
             except IdInUseError:
                 if not self._passes_in_use(exchange):
@@ -119,9 +120,10 @@ class GuardrailService:
         return {"action": "BLOCKED", "blocked_reason": verdict.message, "audit_id": verdict.audit_id}
 
     async def _response(
-        self, exchange: Exchange, body: Mapping[str, Any], texts: tuple[str, ...], key: str
+        self, exchange: Exchange, body: Mapping[str, Any], texts: tuple[str, ...], key: str, *, size: int
     ) -> Mapping[str, Any]:
-        known, said = self._calls.find(key), digest_of(texts)
+        said = await aside(lambda: digest_of(texts), size=size)
+        known = self._calls.find(key)
         if known is not None and not known.waiting and known.said is not None and known.said[0] == said:
             return known.said[1]
         waits = known is not None and bool(known.waiting)
@@ -190,7 +192,7 @@ def create_app(
         try:
             headers = {name.lower(): value for name, value in request.headers.items()}
             body = await read_body(request.receive, headers=headers, limit=limits.max_body_bytes)
-            return JSONResponse(await guard.answer(parse_object(body), proxy=proxy))
+            return JSONResponse(await guard.answer(body, proxy=proxy))
         except BodyError as error:
             return _error(error.status, error.message)
         except ClientGoneError:

@@ -1,10 +1,11 @@
 """From a request's body to chat messages in OpenAI's shape, for every route. Wrong types are left out,
 never an error: the application behind says what it thinks of them."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from sif_offline.fingerprint.allow_header import json_pieces
 
 ROUTES: Mapping[str, str] = {
     "/v1/chat/completions": "chat",
@@ -113,7 +114,8 @@ def _anthropic(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
                 text = _text(block.get("content"))
                 yield {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": text}
             elif kind == "tool_use":
-                yield _tool_call(block.get("id"), block.get("name"), json.dumps(block.get("input")))
+                arguments = "".join(json_pieces(block.get("input"), ensure_ascii=True))
+                yield _tool_call(block.get("id"), block.get("name"), arguments)
         if parts:
             yield {"role": message.get("role"), "content": parts}
 

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import hmac
+import json
 import math
 import re
 import threading
@@ -19,6 +20,7 @@ from sif_offline.fingerprint.allow_header import (
     AllowHeaderError,
     AllowList,
     Signer,
+    json_pieces,
     secret_from_environment,
     sign,
 )
@@ -287,6 +289,16 @@ def test_a_megabyte_takes_bounded_time(body: dict[str, Any], reason: str) -> Non
 
 def test_more_than_any_picture_is_refused_unread() -> None:
     assert refusal(allow_list(), header(), {"model": "m", "prompt": "x" * (2**25 + 1)}) == "body"
+
+
+def test_a_large_query_is_encoded_in_small_pieces() -> None:
+    """Encoding in one piece holds up an event loop even from another thread."""
+    query = {"prompt": '\u732b"\n' * 400_000, "messages": [{"b": 1, "a": ["x" * 10**6, 0.5, None, True]}]}
+    for ensure_ascii in (False, True):
+        pieces = list(json_pieces(query, ensure_ascii=ensure_ascii))
+        expected = json.dumps(query, ensure_ascii=ensure_ascii, sort_keys=True, separators=(",", ":"))
+        assert "".join(pieces) == expected
+        assert max(map(len, pieces)) <= 6 * 2**18
 
 
 plain = st.recursive(

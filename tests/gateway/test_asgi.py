@@ -496,6 +496,35 @@ def test_a_body_that_cannot_be_read_is_refused(
 def test_what_would_take_seconds_to_parse_is_refused() -> None:
     with pytest.raises(BodyError, match="more than 200000 values"):
         parse_object(b'{"messages": [' + b"[]," * 200_000 + b"[]]}")
+    with pytest.raises(BodyError, match="more than 8000000 escaped characters"):
+        parse_object(b'{"prompt": "' + b"\\n" * 8_000_001 + b'"}')
+
+
+def test_a_large_body_is_parsed_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, parsed = Answers(), []
+
+    def parse(body: bytes) -> dict[str, Any]:
+        parsed.append((len(body) > 100_000, threading.get_ident() == loop_thread))
+        return parse_object(body)
+
+    @answers.app.get("/thread")
+    async def thread() -> int:
+        return threading.get_ident()
+
+    monkeypatch.setattr("gateway_plugin.asgi.parse_object", parse)
+    answers.app.add_middleware(
+        GatewayMiddleware,
+        configuration=read_configuration({"reference_model": "ref"}, where="test"),
+        models=Models(complete=lambda: None),
+        metrics=(metrics := GatewayMetrics(CollectorRegistry())),
+        screeners=lambda _: WordScreener(metrics=metrics),
+    )
+    with TestClient(answers.app) as client:
+        loop_thread = client.get("/thread").json()
+        for size in (10, 200_000):
+            body = {"model": "main", "messages": [{"role": "user", "content": "x" * size}]}
+            assert client.post("/v1/chat/completions", json=body).status_code == 200
+    assert parsed == [(False, True), (True, False)]
 
 
 def test_a_compressed_body_and_an_endless_one_are_refused(service: Service) -> None:

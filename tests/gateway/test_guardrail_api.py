@@ -23,10 +23,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway_plugin.config import GatewayConfigError
 from gateway_plugin.endpoints import MARK_HEADER, Endpoint
 from gateway_plugin.guardrail_api import PATH, create_app, serve
+from gateway_plugin.guardrail_calls import digest_of
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Finding, Query, Status
 from gateway_plugin.service_config import ServiceConfiguration, ServiceSettings, read_service_configuration
+from gateway_plugin.wire.bodies import parse_object
 from sif_offline.fingerprint.allow_header import Signer
 from tests.gateway.conftest import HONEST, LIKE_HONEST, completion, free_port, start_proxy, stop
 
@@ -246,6 +248,35 @@ def test_a_fault_of_ours_is_told_without_a_word_of_the_query(
     assert (response.status_code, response.json()) == (500, {"error": "internal error"})
     assert "guardrail call failed with RuntimeError" in caplog.text
     assert "secret words" not in caplog.text
+
+
+def test_a_large_call_is_read_off_the_event_loop(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    worked: set[tuple[str, int]] = set()
+
+    def noting(name: str, work: Any) -> Any:
+        def noted(value: Any) -> Any:
+            if len(str(value)) > 100_000:
+                worked.add((name, threading.get_ident()))
+            return work(value)
+
+        return noted
+
+    monkeypatch.setattr("gateway_plugin.guardrail_api.parse_object", noting("parse", parse_object))
+    monkeypatch.setattr("gateway_plugin.guardrail_api.digest_of", noting("digest", digest_of))
+    loops: set[int] = set()
+
+    async def compare(self: Any, answers: Sequence[str], reference: str) -> list[Finding]:
+        loops.add(threading.get_ident())
+        return []
+
+    monkeypatch.setattr(WordScreener, "compare", compare)
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 300_000}}
+    turn = {"role": "user", "content": [{"type": "text", "text": QUESTION}, picture]}
+    assert ask(client, "request", structured_messages=[turn]).json() == {"action": "NONE"}
+    assert ask(client, "response", HONEST + " " * 200_000).json() == {"action": "NONE"}
+    assert {name for name, _ in worked} == {"parse", "digest"}
+    assert loops
+    assert not {thread for _, thread in worked} & loops
 
 
 def test_more_calls_than_allowed_are_sent_away(upstream: Any) -> None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from gateway_plugin.screening.base import Finding, Phase, Query, Status, worst
 from gateway_plugin.screening.cheap.scripts import COMMON, SCRIPTS, letter_scripts
+from gateway_plugin.screening.texts import text_ends
 
 WINDOW = 32  # characters, or letters
 MAX_CHARACTERS = 200_000  # of a longer text the two ends are looked at
@@ -82,9 +83,7 @@ class ScriptMixingCheck:
         return worst([self._one(text) for text in query.texts], check=self.name)
 
     def _one(self, text: str) -> Finding:
-        if len(text) > MAX_CHARACTERS:
-            text = text[: MAX_CHARACTERS // 2] + text[-MAX_CHARACTERS // 2 :]
-        changes = densest_mixing(text)
+        changes = densest_mixing(text_ends(text, characters=MAX_CHARACTERS))
         status = (
             Status.HIT
             if changes >= self._hit

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gateway_plugin.screening.cheap.hashing import seen_characters
 from gateway_plugin.screening.cheap.model import CharacterModel, shared_character_model
 from gateway_plugin.screening.cheap.scripts import SCRIPTS, carried, letter_scripts
+from gateway_plugin.screening.texts import text_ends
 
 NEVER = 1000.0  # bits per character
 WINDOW = 24  # characters
@@ -90,9 +91,7 @@ class CheapCheck:
     def score_text(self, text: str) -> CheapScore:
         """Never raises for content: a text without characters has zero bits and is undecided."""
         complete = len(text) <= MAX_CHARACTERS
-        if not complete:
-            text = text[: MAX_CHARACTERS // 2] + text[-MAX_CHARACTERS // 2 :]
-        codes = seen_characters(text)
+        codes = seen_characters(text_ends(text, characters=MAX_CHARACTERS))
         if not len(codes):
             return CheapScore(
                 triage=Triage.UNDECIDED,

@@ -1,9 +1,4 @@
-"""Does the answer survive a re-encoded picture? One that a picture was optimised to force often does not.
-
-The same model is asked the same question again, with the pictures re-encoded or blurred so slightly that a
-person sees no difference. What honest pictures show is still there; an adversarial pattern is damaged, and
-with it the forced answer. The price is one further call of the main model a re-encoding.
-"""
+"""The check that asks again: one further call of the main model a re-encoding."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -13,14 +8,13 @@ from typing import Any
 from PIL import Image
 
 from gateway_plugin.screening.base import Ask, Asked, AskError, Finding, Phase, Status
-from gateway_plugin.screening.divergence import Embedder, content_words, jaccard
+from gateway_plugin.screening.consistency.agreement import instability
+from gateway_plugin.screening.consistency.messages import UnscorableError, picture_urls, with_pictures
+from gateway_plugin.screening.divergence import Embedder
 from gateway_plugin.screening.pictures import MAX_PIXELS, Reencoding, decoded
 from sif_offline.fingerprint.images import ImageError, from_data_url
 
-COMPARED_WORDS = 80
-"""Answers are compared by their first words: a re-asked answer may end earlier than the served one."""
 DEFAULT_REENCODINGS = (Reencoding(jpeg_quality=60), Reencoding(jpeg_quality=90, blur=1.0))
-_OTHER_PICTURES = frozenset({"input_image", "image", "image_file"})  # parts that we do not know how to change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +27,6 @@ class ConsistencyThresholds:
     def __post_init__(self) -> None:
         if not 0.0 < self.suspect_instability <= self.hit_instability <= 1.0:
             raise ValueError("0 < suspect_instability <= hit_instability <= 1 does not hold")
-
-
-class _UnscorableError(Exception):
-    """The pictures of a conversation cannot be changed; the message is the finding's reason."""
 
 
 class ImageConsistencyCheck:
@@ -83,7 +73,7 @@ class ImageConsistencyCheck:
         if exchange.response is None:
             return self._finding(Status.SKIPPED, "no answer to compare")
         try:
-            urls = _picture_urls(exchange.messages)
+            urls = picture_urls(exchange.messages)
             if not urls:
                 if exchange.query.images:
                     return self._finding(Status.UNSCORABLE, "the question cannot be put again on this route")
@@ -91,7 +81,7 @@ class ImageConsistencyCheck:
             if not any(map(str.isalnum, exchange.response)):
                 return self._finding(Status.UNSCORABLE, "the answer has no words")
             conversations = await asyncio.to_thread(self._conversations, exchange.messages, urls)
-        except _UnscorableError as error:
+        except UnscorableError as error:
             return self._finding(Status.UNSCORABLE, str(error))
         replies = await asyncio.gather(
             *(
@@ -116,19 +106,19 @@ class ImageConsistencyCheck:
     ) -> list[list[Mapping[str, Any]]]:
         """The conversation once a re-encoding, its pictures changed."""
         if len(urls) > self._max_images:
-            raise _UnscorableError(f"{len(urls)} pictures, over the limit of {self._max_images}")
+            raise UnscorableError(f"{len(urls)} pictures, over the limit of {self._max_images}")
         pictures: dict[str, Image.Image] = {}
         pixels = self._max_pixels
         for url in dict.fromkeys(urls):
             if url[:5].lower() != "data:":
-                raise _UnscorableError("a picture is given by an address, which is never fetched")
+                raise UnscorableError("a picture is given by an address, which is never fetched")
             try:
                 pictures[url] = decoded(from_data_url(url), max_pixels=pixels)
             except ImageError:
-                raise _UnscorableError("a picture cannot be decoded within the bounds") from None
+                raise UnscorableError("a picture cannot be decoded within the bounds") from None
             pixels -= pictures[url].width * pictures[url].height
         return [
-            _with_pictures(messages, {url: how.data_url(picture) for url, picture in pictures.items()})
+            with_pictures(messages, {url: how.data_url(picture) for url, picture in pictures.items()})
             for how in self._reencodings
         ]
 
@@ -148,74 +138,3 @@ class ImageConsistencyCheck:
     def _finding(self, status: Status, reason: str, measures: Mapping[str, float] | None = None) -> Finding:
         measures = {"extra_calls": 0.0} if measures is None else measures
         return Finding(check=self.name, status=status, measures=measures, reason=reason)
-
-
-def instability(embedder: Embedder, served: str, answers: Sequence[str]) -> dict[str, float]:
-    """How far the answers to changed pictures lie from the served one.
-
-    For each answer the agreement is the mean of the embeddings' cosine (negative ones count as 0) and the
-    Jaccard overlap of content words; the cosine alone where fewer than five content words make the overlap
-    meaningless. The instability, in [0, 1], is 1 minus the mean agreement.
-
-    Returns:
-        instability, cosine (mean), and jaccard (mean over the answers where it speaks).
-    """
-    texts = [" ".join(text.split()[:COMPARED_WORDS]) for text in (served, *answers)]
-    vectors = embedder.embed(texts)
-    cosines = [max(0.0, float(vectors[0] @ vector)) for vector in vectors[1:]]
-    said = content_words(texts[0])
-    overlaps = [jaccard(said, content_words(text)) for text in texts[1:]]
-    agreements = [
-        cosine if overlap is None else (cosine + overlap) / 2
-        for cosine, overlap in zip(cosines, overlaps, strict=True)
-    ]
-    measures = {
-        "instability": min(1.0, max(0.0, 1.0 - sum(agreements) / len(agreements))),
-        "cosine": sum(cosines) / len(cosines),
-    }
-    spoken = [overlap for overlap in overlaps if overlap is not None]
-    if spoken:
-        measures["jaccard"] = sum(spoken) / len(spoken)
-    return measures
-
-
-def _parts(message: Mapping[str, Any]) -> Sequence[Any]:
-    content = message.get("content")
-    return content if isinstance(content, list | tuple) else ()
-
-
-def _url(part: Any) -> str | None:
-    """The URL of an ``image_url`` part; ``None`` for a part without a picture."""
-    if not isinstance(part, Mapping):
-        return None
-    kind = part.get("type")
-    if kind in _OTHER_PICTURES:
-        raise _UnscorableError("a picture has a shape that we do not know")
-    if kind != "image_url":
-        return None
-    holder = part.get("image_url")
-    url = holder.get("url") if isinstance(holder, Mapping) else holder
-    if not isinstance(url, str):
-        raise _UnscorableError("a picture has a shape that we do not know")
-    return url
-
-
-def _picture_urls(messages: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [url for message in messages for part in _parts(message) if (url := _url(part)) is not None]
-
-
-def _with_pictures(
-    messages: Sequence[Mapping[str, Any]], changed: Mapping[str, str]
-) -> list[Mapping[str, Any]]:
-    def part_with(part: Any) -> Any:
-        url = _url(part)
-        if url is None:
-            return part
-        holder = part["image_url"]
-        detail = {**holder, "url": changed[url]} if isinstance(holder, Mapping) else {"url": changed[url]}
-        return {**part, "image_url": detail}
-
-    return [
-        {**message, "content": [part_with(part) for part in parts]} if (parts := _parts(message)) else message
-        for message in messages
-    ]

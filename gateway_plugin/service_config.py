@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from gateway_plugin.config import KEY, Configuration, GatewayConfigError, read_configuration
 from gateway_plugin.config.base import FROM_ENVIRONMENT, Strict, secret_text
+from gateway_plugin.config.documents import read_mapping, read_text, refusal
 from gateway_plugin.endpoints import Endpoint
 from gateway_plugin.wire.bodies import MAX_BODY_BYTES
 
@@ -65,20 +65,14 @@ class ServiceConfiguration:
 def is_service(text: str) -> bool:
     """Whether the text is meant for the service: our settings stand at its top, not in a guardrail."""
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError:
+        return KEY in read_mapping(text, name="")
+    except GatewayConfigError:
         return False
-    return isinstance(document, Mapping) and KEY in document
 
 
 def load_service_configuration(path: Path) -> ServiceConfiguration:
     """The file at ``path``. Raises :class:`GatewayConfigError`."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise GatewayConfigError(f"{path}: cannot be read ({why})") from None
-    return read_service_configuration(text, name=str(path))
+    return read_service_configuration(read_text(path), name=str(path))
 
 
 def read_service_configuration(text: str, *, name: str) -> ServiceConfiguration:
@@ -86,29 +80,15 @@ def read_service_configuration(text: str, *, name: str) -> ServiceConfiguration:
 
     Environment variables are not looked up here, so that a file can be checked anywhere.
     """
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        place = "" if line is None else f", line {line + 1}"
-        raise GatewayConfigError(f"{name}{place}: not valid YAML") from None
-    if not isinstance(document, Mapping):
-        raise GatewayConfigError(f"{name}: not a mapping of settings")
+    document = read_mapping(text, name=name)
     configuration = read_configuration(document.get(KEY), where=name)
     try:
         read = _Document.model_validate(dict(document))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(map(str, first["loc"]))
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise GatewayConfigError(
-            f"{name}: {path}: {first['msg'].removeprefix('Value error, ')}{more}"
-        ) from None
+        raise refusal(error, name=name) from None
     for settings in configuration.every:
-        asked = {"reference_model": settings.reference_model}
-        asked |= {f"checks.{c}.model": getattr(s, "model", None) for c, s in settings.each().items()}
-        for setting, alias in asked.items():
-            if alias is not None and alias not in read.models:
+        for setting, alias in settings.aliases().items():
+            if alias not in read.models:
                 raise GatewayConfigError(f"{name}: {KEY}.{setting}: {alias!r} is not in models")
     return ServiceConfiguration(
         name=name, configuration=configuration, endpoints=read.models, service=read.service

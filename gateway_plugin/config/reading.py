@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from gateway_plugin.config.base import FROM_ENVIRONMENT, GatewayConfigError
-from gateway_plugin.config.settings import GatewaySettings, Match
+from gateway_plugin.config.documents import read_mapping, refusal
+from gateway_plugin.config.sections import Match
+from gateway_plugin.config.settings import GatewaySettings
 from gateway_plugin.screening.base import Phase
 
 KEY = "gateway_plugin"
@@ -43,7 +44,7 @@ def read_configuration(raw: object, *, where: str) -> Configuration:
         raise GatewayConfigError(f"{where}: litellm_params has no {KEY}: section")
     if not isinstance(raw, Mapping):
         raise GatewayConfigError(f"{where}: {KEY} must be a mapping, not {type(raw).__name__}")
-    settings = _validated(raw, where=f"{where}: {KEY}")
+    settings = _validated(raw, where=where, under=(KEY,))
     rest = {key: value for key, value in raw.items() if key != "overrides"}
     return Configuration(
         settings=settings,
@@ -51,7 +52,7 @@ def read_configuration(raw: object, *, where: str) -> Configuration:
             (
                 override.match,
                 _validated(
-                    merged(rest, override.settings), where=f"{where}: {KEY}.overrides.{number}.settings"
+                    merged(rest, override.settings), where=where, under=(KEY, "overrides", number, "settings")
                 ),
             )
             for number, override in enumerate(settings.overrides)
@@ -70,19 +71,15 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _validated(raw: Mapping[str, Any], *, where: str) -> GatewaySettings:
+def _validated(raw: Mapping[str, Any], *, where: str, under: Sequence[str | int]) -> GatewaySettings:
     preset = raw.get("preset")
+    if preset in ("paper", "strict"):
+        text = (files("gateway_plugin.config") / "presets" / f"{preset}.yaml").read_text("utf-8")
+        raw = merged(read_mapping(text, name=f"{preset}.yaml"), raw)
     try:
-        if preset in ("paper", "strict"):
-            text = (files("gateway_plugin.config") / "presets" / f"{preset}.yaml").read_text("utf-8")
-            shipped: dict[str, Any] = yaml.safe_load(text)
-            raw = merged(shipped, raw)
         return GatewaySettings.model_validate(dict(raw))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join([where, *map(str, first["loc"])])
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise GatewayConfigError(f"{path}: {first['msg'].removeprefix('Value error, ')}{more}") from None
+        raise refusal(error, name=where, under=under) from None
 
 
 def check_modes(mode: object, configuration: Configuration, *, where: str) -> tuple[str, ...]:
@@ -125,14 +122,7 @@ def guardrail_settings(text: str, *, name: str, guardrail: str = "") -> GatewayS
 
 
 def _guardrails(text: str, *, name: str) -> dict[str, Configuration]:
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        place = "" if line is None else f", line {line + 1}"
-        raise GatewayConfigError(f"{name}{place}: not valid YAML") from None
-    if not isinstance(document, Mapping):
-        raise GatewayConfigError(f"{name}: not a mapping of settings")
+    document = read_mapping(text, name=name)
     models = {str(row.get("model_name")) for row in _rows(document.get("model_list"))}
     found: dict[str, Configuration] = {}
     for row in _rows(document.get("guardrails")):

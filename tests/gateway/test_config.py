@@ -120,6 +120,20 @@ def test_a_wrong_proxy_configuration_is_named(text: str, message: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("check", ["judge", "judge_query"])
+def test_the_alias_of_a_judge_must_be_there_where_it_is_asked(check: str) -> None:
+    def checked(enabled: bool) -> list[str]:
+        settings = {**GOOD, "checks": {check: {"enabled": enabled, "model": "absent"}}}
+        document = proxy_config("http://127.0.0.1:9/v1", [guardrail("sda", settings)])
+        return check_proxy_config(yaml.safe_dump(document), name="x.yaml")
+
+    assert checked(enabled=False) == ["sda"]
+    with pytest.raises(GatewayConfigError) as caught:
+        checked(enabled=True)
+    said = f"gateway_plugin.checks.{check}.model: 'absent' is not in model_list"
+    assert str(caught.value) == f"x.yaml: guardrail 'sda': {said}"
+
+
 def test_answers_are_held_back_only_where_they_can_be_taken_away() -> None:
     def held(**settings: Any) -> bool:
         return read_configuration({**GOOD, **settings}, where="sda").settings.may_hold_answers_back

@@ -12,7 +12,7 @@ from gateway_plugin.calls import CallState, CallStates
 from gateway_plugin.config import Configuration, GatewaySettings
 from gateway_plugin.config.base import secret_text
 from gateway_plugin.exchange import Exchange, query_images, query_texts, why_not_replaceable
-from gateway_plugin.loading import load_screener
+from gateway_plugin.loading import load_screener, load_screeners
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.reference import ReferenceAnswer
 from gateway_plugin.references import Models, References
@@ -61,14 +61,15 @@ class Gateway:
             }
         )
         load = screeners or (lambda settings: load_screener(settings, metrics=metrics))
+        every = configuration.every
         self._rooms = {
             id(settings): _Room(
                 settings=settings,
                 policy=settings.policy(),
-                screener=load(settings),
+                screener=screener,
                 references=References(settings, models=models, rng=self._rng),
             )
-            for settings in configuration.every
+            for settings, screener in zip(every, load_screeners(every, load), strict=True)
         }
 
     def close(self) -> None:

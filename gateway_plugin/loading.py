@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any
 
 from gateway_plugin.config import GatewayConfigError, GatewaySettings
 from gateway_plugin.config.base import secret_text
-from gateway_plugin.config.checks import JudgeSettings
+from gateway_plugin.config.checks import CheckSettings, JudgeSettings
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.reference import is_local
 from gateway_plugin.screener import Screener
@@ -46,6 +47,31 @@ def load_screener(settings: GatewaySettings, *, metrics: GatewayMetrics) -> Scre
         max_queue=settings.max_queue,
         timeout_s=settings.screening_timeout_s,
     )
+
+
+def load_screeners(
+    every: Sequence[GatewaySettings], load: Callable[[GatewaySettings], Screener]
+) -> list[Screener]:
+    """A screener for each of the settings; the same one (its queue, threads and memory of texts) where the
+    checks measure alike, whatever their findings lead to."""
+    made: list[tuple[Any, Screener]] = []
+    found: list[Screener] = []
+    for settings in every:
+        measuring = _measuring(settings)
+        known = next((screener for other, screener in made if other == measuring), None)
+        if known is None:
+            known = load(settings)
+            made.append((measuring, known))
+        found.append(known)
+    return found
+
+
+def _measuring(settings: GatewaySettings) -> Any:
+    """All that :func:`load_screener` makes something of."""
+    policy = set(CheckSettings.model_fields)
+    checks = {name: check.model_dump(exclude=policy) for name, check in settings.each().items()}
+    whole = settings.max_queue, settings.screening_timeout_s, settings.reference_shares_content
+    return checks, whole
 
 
 def request_checks(

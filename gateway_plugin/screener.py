@@ -49,6 +49,7 @@ class Screener:
     ) -> None:
         self._metrics, self._timeout_s, self._asking = metrics, timeout_s, tuple(asking)
         self._remembered: Remembered[Finding] = Remembered()
+        self._told_depth = 0
         self._cascade, self._script_mixing, self._divergence = perplexity, script_mixing, divergence
         if perplexity is not None:
             self._texts: BatchWorker[str, Finding] = BatchWorker(
@@ -204,8 +205,11 @@ class Screener:
         return found
 
     def _tell_depth(self) -> None:
+        """By its difference: the gauge is the sum over all screeners."""
         if self._cascade is not None:
-            self._metrics.queue_depth.set(self._texts.depth)
+            depth = self._texts.depth
+            self._metrics.queue_depth.inc(depth - self._told_depth)
+            self._told_depth = depth
 
     def _failed(self, check: str, error: Exception) -> Finding:
         if isinstance(error, AskError):

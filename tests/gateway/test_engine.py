@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from gateway_plugin.config import GatewayConfigError, GatewaySettings, read_configuration
 from gateway_plugin.engine import Gateway
 from gateway_plugin.exchange import Caller, Exchange, query_texts
+from gateway_plugin.loading import load_screeners
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.references import Models
 from gateway_plugin.screener import Screener
@@ -133,6 +134,37 @@ def test_the_first_override_that_matches_holds_alone() -> None:
     assert action(teams=frozenset({"red", "id-1"})) is Action.BLOCK
     assert action(keys=frozenset({"k1"})) is Action.LOG
     assert action(teams=frozenset({"red"}), keys=frozenset({"k1"})) is Action.BLOCK
+
+
+def test_overrides_that_measure_alike_share_one_screener() -> None:
+    """One queue, one worker thread and one memory of texts, however many teams have rules of their own."""
+
+    def override(team: str, **settings: Any) -> dict[str, Any]:
+        return {"match": {"team": team}, "settings": settings}
+
+    loaded: list[GatewaySettings] = []
+
+    def load(settings: GatewaySettings) -> Screener:
+        loaded.append(settings)
+        return WordScreener(settings)
+
+    every = read_configuration(
+        {
+            "reference_model": "ref",
+            "overrides": [
+                override("a", action="block", dry_run=True),
+                override("b", checks={"perplexity": {"action": "log", "on_failure": "closed"}}),
+                override("c", checks={"perplexity": {"hit_window": 10**7}}),
+                override("d", checks={"script_mixing": {"enabled": False}}),
+                override("e", checks={"perplexity": {"hit_window": 10**7, "on_suspect": "block"}}),
+            ],
+        },
+        where="test",
+    ).every
+    general, a, b, c, d, e = load_screeners(every, load)
+    assert general is a is b
+    assert c is e
+    assert len(loaded) == len({id(screener) for screener in (general, c, d)}) == 3
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,36 @@ def test_broken_machinery_is_a_failed_finding_with_its_counter(
     assert failures(registry, kind) == 1
 
 
+def test_the_queues_of_several_screeners_count_together() -> None:
+    registry = CollectorRegistry()
+    metrics = GatewayMetrics(registry)
+    busy, idle = (
+        Screener(
+            metrics=metrics,
+            perplexity=CascadeCheck(cheap=None, neural=PerplexityCheck(model=SlowModel(seconds=seconds))),
+        )
+        for seconds in (0.5, 0.0)
+    )
+
+    def depth() -> float | None:
+        return registry.get_sample_value("sif_gateway_queue_depth")
+
+    async def run() -> list[float | None]:
+        first = asyncio.create_task(busy.score_query(Query(texts=("first",))))
+        await asyncio.sleep(0.1)  # the worker is busy with it
+        second = asyncio.create_task(busy.score_query(Query(texts=tuple("abcde"))))
+        await asyncio.sleep(0.05)
+        seen = [depth()]
+        await idle.score_query(Query(texts=("other",)))
+        seen.append(depth())
+        await asyncio.gather(first, second)
+        return [*seen, depth()]
+
+    seen = asyncio.run(run())
+    assert seen[0] == seen[1] == 5
+    assert seen[2] == 0
+
+
 def test_what_was_queued_before_the_queue_was_full_is_called_off() -> None:
     model = SlowModel(seconds=0.2)
     made, _ = screener(model, max_queue=8)

@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/gateway/batching.py [--precision int8 ...] [--prompts FILE.jsonl ...]
 
 CPU time of this process on one thread (not wall time: the machine may be busy), smallest and median over the
-repetitions; single prompts and batches alternate, so that both meet the same machine. Prompts are random
-tokens of one length, decoded to text and scored as a client's text is, tokenizer included. With ``--prompts``
+repetitions; single prompts and batches alternate, so that both meet the same machine. Prompts are English
+stretches of one length in tokens, scored as a client's text is, tokenizer included. With ``--prompts``
 (rows with a "prompt"), the surprisals and the worst windows of up to 40 are compared with float32's.
 """
 
@@ -22,23 +22,33 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from gateway_plugin.screening.language_model import converted, packaged_gguf
 from gateway_plugin.screening.language_models.base import LanguageModel, Precision
+from gateway_plugin.screening.language_models.gguf import converted, packaged_gguf
 from gateway_plugin.screening.language_models.loading import load_language_model
 from gateway_plugin.screening.perplexity import worst_window
 
 BATCH = 16
 MAX_TOKENS = 128
+PROSE = (
+    "Please describe what the two people in the foreground are doing, how old the building behind them might "
+    "be, and whether the writing on the sign above the door can be read from here. If anything in it "
+    "looks as though it had been added later, say where it is and why you think so. Keep the answer short."
+)
 
 
-def texts_of(tokens: int, *, count: int, rng: random.Random, tokenizer: Tokenizer) -> list[str]:
-    """Texts that are cut into exactly so many tokens."""
+def texts_of(tokens: int, *, count: int, tokenizer: Tokenizer) -> list[str]:
+    """Texts that are cut into exactly so many tokens: stretches of :data:`PROSE` from different words on."""
+    words = PROSE.split()
     found: list[str] = []
-    while len(found) < count:
-        text = tokenizer.decode([rng.randrange(300, tokenizer.get_vocab_size()) for _ in range(tokens)])
+    for start in range(len(words)):
+        turned = " ".join([*words[start:], *words[:start]])
+        encoded = tokenizer.encode(turned, add_special_tokens=False)
+        text = turned[: encoded.offsets[tokens - 1][1]]
         if len(tokenizer.encode(text, add_special_tokens=False).ids) == tokens:
             found.append(text)
-    return found
+        if len(found) == count:
+            return found
+    raise SystemExit(f"no {count} texts of {tokens} tokens")
 
 
 def cpu_ms(work: Callable[[], Any]) -> float:
@@ -102,7 +112,7 @@ def main() -> None:
         model = load_language_model("smollm2", precision=precision)
         row: dict[str, Any] = {}
         for tokens in options.tokens or (8, 12, 30):
-            texts = texts_of(tokens, count=BATCH, rng=random.Random(tokens), tokenizer=tokenizer)
+            texts = texts_of(tokens, count=BATCH, tokenizer=tokenizer)
             row[f"{tokens} tokens"] = cost(model, texts, repeats=options.repeats)
         if prompts and precision != "fp32":
             exact = load_language_model("smollm2", precision="fp32")

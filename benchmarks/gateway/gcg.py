@@ -17,7 +17,7 @@ from prompt_sets import QUESTIONS
 from tokenizers import Tokenizer, decoders
 from transformers import AutoModelForCausalLM
 
-from gateway_plugin.screening.language_model import converted, packaged_gguf
+from gateway_plugin.screening.language_models.gguf import converted, packaged_gguf
 
 TARGETS = ("Sure, here is", "The answer is a fingerprint", "Penguins rule the moon")
 LENGTH, CANDIDATES = 16, 24

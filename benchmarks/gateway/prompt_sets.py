@@ -96,7 +96,7 @@ def smollm_pieces() -> list[str]:
     """Printable tokens of SmolLM2's vocabulary as text."""
     from tokenizers import Tokenizer, decoders
 
-    from gateway_plugin.screening.language_model import converted, packaged_gguf
+    from gateway_plugin.screening.language_models.gguf import converted, packaged_gguf
 
     tokenizer = Tokenizer.from_file(str(converted(packaged_gguf()) / "tokenizer.json"))
     tokenizer.decoder = decoders.ByteLevel()

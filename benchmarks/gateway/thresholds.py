@@ -36,7 +36,8 @@ from gateway_plugin.screening.cascade import (
 )
 from gateway_plugin.screening.cheap.check import shared_cheap_check
 from gateway_plugin.screening.divergence import DivergenceCheck, shared_embedder
-from gateway_plugin.screening.language_model import LanguageModel, shared_language_model
+from gateway_plugin.screening.language_models.base import LanguageModel
+from gateway_plugin.screening.language_models.smollm2 import shared_language_model
 from gateway_plugin.screening.perplexity import PerplexityCheck, PerplexityThresholds
 from gateway_plugin.screening.script_mixing import ScriptMixingCheck
 

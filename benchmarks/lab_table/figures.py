@@ -52,7 +52,7 @@ def naturalness(packs: Sequence[tuple[FingerprintPack, Answers]]) -> dict[str, f
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
     from gateway_plugin.screening.divergence import shared_embedder
-    from gateway_plugin.screening.language_model import shared_language_model
+    from gateway_plugin.screening.language_models.smollm2 import shared_language_model
 
     trigger, clean, psnr, ssim = [], [], [], []
     for pack, answers in packs:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway_plugin.screening.base import Finding, Phase, Query, Status
-from gateway_plugin.screening.language_model import no_progress_bars
+from gateway_plugin.screening.language_models.base import no_progress_bars
 from sif_offline.fingerprint.errors import SifError
 
 MIN_CONTENT_WORDS = 5  # below this on either side, Jaccard says nothing

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway_plugin.screening.base import Finding, Phase, Query, Status, worst
-from gateway_plugin.screening.language_model import LanguageModel
+from gateway_plugin.screening.language_models.base import LanguageModel
 
 WINDOW = 8  # tokens
 SHORT_ALLOWANCE = 14.0  # nats: a mean over k < 8 tokens is allowed 14 (1/k - 1/8) more

@@ -8,7 +8,7 @@ import pytest
 from gateway_plugin.screening.base import Query, Status
 from gateway_plugin.screening.cascade import CascadeCheck
 from gateway_plugin.screening.cheap.check import shared_cheap_check
-from gateway_plugin.screening.language_model import SmolLM2
+from gateway_plugin.screening.language_models.smollm2 import SmolLM2
 from gateway_plugin.screening.perplexity import PerplexityCheck
 
 CLEAR = "What is the name of the building in the background of this picture?"

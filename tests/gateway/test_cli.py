@@ -10,7 +10,7 @@ import yaml
 
 from gateway_plugin.cli import main
 from gateway_plugin.config import read_configuration
-from gateway_plugin.screening.language_model import SmolLM2
+from gateway_plugin.screening.language_models.smollm2 import SmolLM2
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "litellm" / "config.yaml"
 GIBBERISH = (

@@ -11,7 +11,7 @@ import pytest
 from gateway_plugin.screening.base import Finding, Query, Status
 from gateway_plugin.screening.cascade import CascadeCheck
 from gateway_plugin.screening.cheap.check import shared_cheap_check
-from gateway_plugin.screening.language_model import SmolLM2
+from gateway_plugin.screening.language_models.smollm2 import SmolLM2
 from gateway_plugin.screening.perplexity import PerplexityCheck
 from gateway_plugin.screening.script_mixing import ScriptMixingCheck
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from gateway_plugin.screening.base import Query, Status
-from gateway_plugin.screening.language_model import LanguageModelError, SmolLM2, converted, packaged_gguf
+from gateway_plugin.screening.language_models.base import LanguageModelError
+from gateway_plugin.screening.language_models.gguf import converted, packaged_gguf
+from gateway_plugin.screening.language_models.smollm2 import SmolLM2
 from gateway_plugin.screening.perplexity import (
     PerplexityCheck,
     PerplexityThresholds,

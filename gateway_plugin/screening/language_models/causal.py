@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,31 +13,32 @@ MAX_ROWS = 16
 LOGITS = 2**26  # numbers in the logits of one batch: 128 MB in bf16
 
 
+class Scorer(Protocol):
+    """Surprisals of token ids, behind a fixed opening."""
+
+    vocabulary: int
+
+    def surprisals(self, chunks: Sequence[Sequence[int]]) -> list[Surprisals]:
+        """In nats, of each token given those before it: one array of shape ``(len(chunk),)`` a chunk.
+
+        At least one chunk, none empty."""
+        ...
+
+
 class CausalLM:
-    """A causal language model on the CPU. Thread-safe for one call at a time.
+    """A causal language model in this process. Thread-safe for one call at a time.
 
     Args:
-        model: a ``transformers`` causal language model in evaluation mode.
+        scorer: runs the model.
         encode: text to token ids; must not know special tokens, so that one typed by a client is text.
-        opening: token ids in front of every text, at least one.
         chunk_tokens: longest piece that is scored at once.
     """
 
     def __init__(
-        self,
-        model: Any,
-        *,
-        encode: Callable[[str], list[int]],
-        opening: Sequence[int],
-        chunk_tokens: int = CHUNK_TOKENS,
+        self, scorer: Scorer, *, encode: Callable[[str], list[int]], chunk_tokens: int = CHUNK_TOKENS
     ) -> None:
-        if not opening:
-            raise ValueError("at least one token must stand in front of a text")
-        self._model, self._encode, self._opening = model, encode, list(opening)
-        self._chunk_tokens = chunk_tokens
-        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
-        positions = LOGITS // int(model.config.get_text_config().vocab_size)
-        self._positions = max(chunk_tokens, min(1024, positions))
+        self._scorer, self._encode, self._chunk_tokens = scorer, encode, chunk_tokens
+        self._positions = max(chunk_tokens, min(1024, LOGITS // scorer.vocabulary))
 
     def token_surprisals(self, texts: Sequence[str], *, max_tokens: int) -> list[tuple[Surprisals, int]]:
         """Surprisal in nats of each token given those before it in its chunk, after the opening.
@@ -75,11 +76,24 @@ class CausalLM:
             width = len(chunks[order[min(start + MAX_ROWS - 1, len(order) - 1)]])
             rows = max(1, min(MAX_ROWS, self._positions // max(width, 1)))
             batch = order[start : start + rows]
-            result.update(zip(batch, self._forward([chunks[i] for i in batch]), strict=True))
+            result.update(zip(batch, self._scorer.surprisals([chunks[i] for i in batch]), strict=True))
             start += rows
         return [result[index] for index in range(len(chunks))]
 
-    def _forward(self, chunks: list[list[int]]) -> list[Surprisals]:
+
+class TransformersScorer:
+    """A ``transformers`` causal language model in evaluation mode on the CPU, in its own precision."""
+
+    def __init__(self, model: Any, *, opening: Sequence[int]) -> None:
+        """``opening``: token ids in front of every text, at least one."""
+        if not opening:
+            raise ValueError("at least one token must stand in front of a text")
+        self._model, self._opening = model, list(opening)
+        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.vocabulary = int(model.config.get_text_config().vocab_size)
+
+    def surprisals(self, chunks: Sequence[Sequence[int]]) -> list[Surprisals]:
+        """See :class:`Scorer`."""
         import torch
 
         width, opening = max(len(chunk) for chunk in chunks), len(self._opening)

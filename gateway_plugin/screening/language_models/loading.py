@@ -3,9 +3,9 @@
 from functools import lru_cache
 from typing import Literal
 
-from gateway_plugin.screening.language_model import shared_language_model
 from gateway_plugin.screening.language_models.base import LanguageModel, LanguageModelError, Precision
 from gateway_plugin.screening.language_models.server import ServerLM
+from gateway_plugin.screening.language_models.smollm2 import shared_language_model
 from gateway_plugin.screening.language_models.transformers_lm import load_transformers_lm
 
 FORMS = "smollm2, transformers:FOLDER_OR_NAME, openai:URL#MODEL or vllm:URL#MODEL"

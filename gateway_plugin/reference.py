@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway_plugin.screening.base import AskError
+from gateway_plugin.screening.base import AskError, Status
 
 # True inside a call that the gateway makes itself: screening it would recurse without end.
 IN_REFERENCE_CALL: contextvars.ContextVar[bool] = contextvars.ContextVar("sif_reference_call", default=False)
@@ -26,13 +26,14 @@ Complete = Callable[..., Awaitable[Any]]
 class ReferenceAnswer:
     """``text`` is the answer, or ``None`` with ``failure`` naming the kind (``reference_timeout``, ...).
 
-    skipped: it was not asked for on purpose (sampling, opt-out), so nothing has failed.
+    left_out: what the comparison is where no model was asked: skipped on purpose (sampling, opt-out),
+        unscorable (the query cannot be put to another model), failed (nobody to ask, the budget is spent).
     cost: in US dollars as LiteLLM's price list has it; 0 where unknown.
     """
 
     text: str | None = field(repr=False)
     failure: str = ""
-    skipped: bool = False
+    left_out: Status | None = None
     seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -9,7 +9,9 @@ from typing import Any
 from gateway_plugin.config import GatewaySettings
 from gateway_plugin.exchange import Exchange, image_urls
 from gateway_plugin.reference import CallBudget, Complete, ReferenceAnswer, ask_model, ask_reference, is_local
-from gateway_plugin.screening.base import Ask, AskError
+from gateway_plugin.screening.base import Ask, AskError, Status
+
+NO_MESSAGES = "the query cannot be put to another model"
 
 
 def _no_address(alias: str) -> str | None:
@@ -73,22 +75,24 @@ class References:
         self._settings, self._models, self._rng = settings, models, rng
         self._budget = CallBudget(settings.reference_calls_per_minute)
 
-    def start(self, exchange: Exchange, *, must: bool) -> "asyncio.Future[ReferenceAnswer] | None":
-        """Start the call beside the main one; ``None`` where there is nothing to ask or nobody to answer.
+    def start(self, exchange: Exchange, *, must: bool) -> "asyncio.Future[ReferenceAnswer]":
+        """Start the call beside the main one, unless it is left out.
 
         must: a replacement waits for it, so neither sampling nor the budget leaves it out.
         """
         complete, settings = self._models.complete(), self._settings
-        if not exchange.messages or complete is None:
-            return None
+        if not exchange.messages:
+            return _left_out(NO_MESSAGES, Status.UNSCORABLE)
+        if complete is None:
+            return _left_out("reference_error", Status.FAILED)
         address = self._models.address(str(settings.reference_model))
         if why := not_shared(settings, address, exchange.messages):
-            return _left_out(f"reference_{why}", skipped=True)
+            return _left_out(f"reference_{why}", Status.SKIPPED)
         if not must:
             if self._rng.random() >= settings.reference_sampling_rate:
-                return _left_out("reference_sampled_out", skipped=True)
+                return _left_out("reference_sampled_out", Status.SKIPPED)
             if not self._budget.take():
-                return _left_out("reference_budget", skipped=False)
+                return _left_out("reference_budget", Status.FAILED)
         return asyncio.create_task(
             ask_reference(
                 complete,
@@ -114,7 +118,7 @@ def not_shared(settings: GatewaySettings, address: str | None, messages: Sequenc
     return ""
 
 
-def _left_out(why: str, *, skipped: bool) -> "asyncio.Future[ReferenceAnswer]":
+def _left_out(why: str, status: Status) -> "asyncio.Future[ReferenceAnswer]":
     future: asyncio.Future[ReferenceAnswer] = asyncio.get_running_loop().create_future()
-    future.set_result(ReferenceAnswer(text=None, failure=why, skipped=skipped))
+    future.set_result(ReferenceAnswer(text=None, failure=why, left_out=status))
     return future

@@ -136,7 +136,7 @@ class Reporter:
         decision, reference = verdict.decision, verdict.reference
         if decision is None:
             raise ValueError("a verdict without a decision has nothing to keep")
-        asked = reference is not None and not reference.skipped
+        asked = reference is not None and reference.left_out is None
         late = phase is Phase.RESPONSE
         return AuditRecord(
             **self._who(exchange, verdict.audit_id),

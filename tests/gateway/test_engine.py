@@ -22,6 +22,7 @@ from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Finding, Query, Status
 from gateway_plugin.screening.policy import Action
 from gateway_plugin.verdict import Verdict
+from gateway_plugin.wire.queries import read_query
 from sif_offline.fingerprint.allow_header import HEADER, sign
 
 SECRET = "0123456789abcdef" * 4
@@ -63,12 +64,20 @@ class Reference:
 class Bench:
     """A gateway with everything it talks to."""
 
-    def __init__(self, raw: dict[str, Any], *, address: str | None = "http://127.0.0.1:8000/v1") -> None:
+    def __init__(
+        self,
+        raw: dict[str, Any],
+        *,
+        address: str | None = "http://127.0.0.1:8000/v1",
+        router: bool = True,
+    ) -> None:
         self.registry, self.reference = CollectorRegistry(), Reference()
         self.gateway = Gateway(
             read_configuration({"reference_model": "ref", **raw}, where="test"),
             name="test",
-            models=Models(complete=lambda: self.reference.complete, address=lambda alias: address),
+            models=Models(
+                complete=lambda: self.reference.complete if router else None, address=lambda alias: address
+            ),
             metrics=GatewayMetrics(self.registry),
             screeners=WordScreener,
             rng=random.Random(0),
@@ -81,6 +90,7 @@ class Bench:
         content: Any = [{"type": "text", "text": text}, PICTURE] if picture else text
         body = {"model": "main", "messages": [{"role": "user", "content": content}]}
         request = {"messages": tuple(body["messages"]), "model": "main", "request": body, **more}
+        answers = request.pop("answers", (answer,))
 
         async def run() -> tuple[Verdict, Verdict | None]:
             first: Verdict
@@ -90,7 +100,7 @@ class Bench:
                 first = await self.gateway.on_request(exchange)
                 if first.action is not Action.BLOCK:
                     second = await self.gateway.on_response(
-                        Exchange(call=f"c{number}", answers=(answer,), **request)
+                        Exchange(call=f"c{number}", answers=answers, **request)
                     )
             return first, second
 
@@ -245,6 +255,44 @@ def test_nothing_leaves_for_a_reference_outside_unless_it_is_shared() -> None:
     team = Bench({"reference_shares_content": True, "overrides": [opted_out]}, address=outside)
     team.call("hello", caller=Caller(teams=frozenset({"private"})))
     assert team.reference.asked == []
+
+
+@pytest.mark.parametrize(
+    ("body", "route"),
+    [
+        ({"input": "hello", "previous_response_id": "resp_1"}, "responses"),
+        ({"input": "hello", "conversation": "conv_1"}, "responses"),
+        ({"input": "hello", "prompt": {"id": "pmpt_1"}}, "responses"),
+        ({"prompt": "hello"}, "completions"),
+    ],
+)
+def test_an_answer_that_cannot_be_compared_is_what_on_unscorable_says(
+    body: dict[str, Any], route: str
+) -> None:
+    query = read_query(route, body)
+    wire: dict[str, Any] = {"route": route, "messages": query.messages, "texts": query.texts}
+    for action in ("block", "allow"):
+        bench = Bench({"checks": {"divergence": {"on_unscorable": action}}})
+        _, second = bench.call("hello", "elsewhere", request={"model": "main", **body}, **wire)
+        assert second is not None
+        assert second.action is Action(action)
+        finding = second.decision.findings[0]  # type: ignore[union-attr]
+        assert finding.status is Status.UNSCORABLE
+        assert finding.reason == "the query cannot be put to another model"
+        assert bench.reference.asked == []
+    nothing = bench.call("hello", "", request={"model": "main", **body}, answers=(), **wire)[1]
+    assert nothing is not None
+    assert nothing.decision.findings[0].status is Status.SKIPPED  # type: ignore[union-attr]
+
+
+def test_nobody_to_ask_the_reference_is_a_failure() -> None:
+    for on_failure, action in (("open", Action.ALLOW), ("closed", Action.BLOCK)):
+        bench = Bench({"checks": {"divergence": {"on_failure": on_failure}}}, router=False)
+        _, second = bench.call("hello", "elsewhere")
+        assert second is not None
+        assert second.action is action
+        assert second.decision.findings[0].status is Status.FAILED  # type: ignore[union-attr]
+        assert bench.failures(check="divergence", kind="reference_error") == 1
 
 
 def test_sampling_and_budget_bound_what_the_reference_costs() -> None:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import prompt_sets
 
@@ -36,7 +36,7 @@ from gateway_plugin.screening.cascade import (
 )
 from gateway_plugin.screening.cheap.check import shared_cheap_check
 from gateway_plugin.screening.divergence import DivergenceCheck, shared_embedder
-from gateway_plugin.screening.language_models.base import LanguageModel
+from gateway_plugin.screening.language_models.base import LanguageModel, Precision
 from gateway_plugin.screening.language_models.smollm2 import shared_language_model
 from gateway_plugin.screening.perplexity import PerplexityCheck, PerplexityThresholds
 from gateway_plugin.screening.script_mixing import ScriptMixingCheck
@@ -171,10 +171,11 @@ def main() -> None:
         "--plot", type=Path, help="draw both models' worst windows of every prompt (PNG, SVG)"
     )
     parser.add_argument("--calibration-plot", type=Path, help="draw the first half and its thresholds")
+    parser.add_argument("--precision", choices=get_args(Precision), default="bf16")
     parser.add_argument("--rate", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    model, cheap, mixing = shared_language_model(), shared_cheap_check(), ScriptMixingCheck()
+    model, cheap, mixing = shared_language_model(options.precision), shared_cheap_check(), ScriptMixingCheck()
     neural = PerplexityCheck(model=Remembering(model))
     cascade = CascadeCheck(cheap=cheap, neural=neural)
 

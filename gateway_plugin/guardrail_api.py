@@ -113,10 +113,16 @@ class GuardrailService:
             texts=texts,
             request={**request, "tools": tools} if tools else request,
         )
-        verdict = await self._gateway.on_request(exchange)
-        if verdict.action is not Action.BLOCK:
+        served = False
+        try:
+            verdict = await self._gateway.on_request(exchange)
+            served = verdict.action is not Action.BLOCK
+        finally:
+            if not served:  # there will be no answer: the id is free again
+                self._calls.close(key, call)
+                self._gateway.forget(call)
+        if served:
             return NOTHING
-        self._calls.close(key, call)
         return {"action": "BLOCKED", "blocked_reason": verdict.message, "audit_id": verdict.audit_id}
 
     async def _response(
@@ -150,7 +156,7 @@ class GuardrailService:
     def _passes_in_use(self, exchange: Exchange) -> bool:
         """Whether a query is served although its id belongs to another: in a dry run, screened alone."""
         self._metrics.failures.labels(check="call_id", kind="in_use").inc()
-        logger.warning("a call id was used again while its first call waits for an answer")
+        logger.warning("a call id was used again while calls under it wait for their answers")
         caller = exchange.caller
         settings = self._configuration.pick(teams=caller.teams, keys=caller.keys, model=exchange.model)
         return settings.dry_run

@@ -3,7 +3,9 @@
 An id is bound to who asks (the proxy's key, the client's key and team), so no caller can touch another's
 calls. One caller can still give one id to several calls at once:
 
-- the same query under one id opens one state a call, and every answer takes one of them;
+- the same query under one id opens one state a call, and every answer takes one of them. At most
+  ``MAX_WAITING`` may wait at once: one more is refused. Were the oldest dropped instead, one answer would find
+  no state, and a strange query repeated often enough would get it unscreened where checks fail open;
 - another query under an id that still waits for its answer is refused, or it would take the first one's
   state and with it a replacement that waits there.
 """
@@ -14,13 +16,17 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from sif_offline.fingerprint.allow_header import json_pieces
 
+MAX_WAITING = 16
+_LOOKED_AT = 1_000  # of the oldest ids, for one that nobody waits under
+
 
 class IdInUseError(Exception):
-    """Another query waits for its answer under this id."""
+    """Another query waits for its answer under this id, or too many do."""
 
 
 @dataclass(kw_only=True)
@@ -56,9 +62,12 @@ class GuardrailCalls:
             raise IdInUseError
         call = uuid.uuid4().hex
         waiting = known.waiting if known is not None and known.query == query else []
+        if len(waiting) >= MAX_WAITING:
+            raise IdInUseError
         self._known.pop(key, None)
         while len(self._known) >= self._max_calls:
-            self._known.popitem(last=False)
+            oldest = islice(self._known, _LOOKED_AT)
+            del self._known[next((k for k in oldest if not self._known[k].waiting), next(iter(self._known)))]
         self._known[key] = Known(query=query, model=model, tools=tools, born=now, waiting=[*waiting, call])
         return call
 

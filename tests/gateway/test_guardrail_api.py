@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway_plugin.config import GatewayConfigError
 from gateway_plugin.endpoints import MARK_HEADER, Endpoint
 from gateway_plugin.guardrail_api import PATH, create_app, serve
-from gateway_plugin.guardrail_calls import digest_of
+from gateway_plugin.guardrail_calls import MAX_WAITING, GuardrailCalls, digest_of
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Finding, Query, Status
@@ -162,6 +162,29 @@ def test_an_id_cannot_be_used_to_swap_the_states_of_two_calls(client: TestClient
     ] * 2
     assert ask(client, "request", QUESTION).json() == {"action": "NONE"}
     assert ask(client, "response", HONEST).json() == {"action": "NONE"}
+
+
+def test_one_query_cannot_wait_under_one_id_without_bound(client: TestClient) -> None:
+    said = [ask(client, "request", GIBBERISH).json()["action"] for _ in range(MAX_WAITING + 3)]
+    assert said == ["NONE"] * MAX_WAITING + ["BLOCKED"] * 3
+    for _ in range(MAX_WAITING):
+        assert ask(client, "response", HONEST).json()["action"] == "GUARDRAIL_INTERVENED"
+    assert ask(client, "request", GIBBERISH).json() == {"action": "NONE"}
+
+
+def test_ids_that_nobody_waits_under_make_room_first() -> None:
+    calls = GuardrailCalls(max_calls=3, ttl_s=60.0)
+    waits = calls.open("waits", query=b"q", model="m", tools=False)
+    for name in "abcdef":
+        calls.close(name, calls.open(name, query=b"q", model="m", tools=False))
+    known = calls.find("waits")
+    assert known is not None
+    assert (known.waiting, len(calls)) == ([waits], 3)
+
+
+def test_an_id_is_free_again_after_a_fault_of_ours(client: TestClient) -> None:
+    assert ask(client, "request", "EXPLODE").status_code == 500
+    assert ask(client, "request", QUESTION).json() == {"action": "NONE"}
 
 
 def test_nobody_reaches_the_calls_of_others(client: TestClient) -> None:

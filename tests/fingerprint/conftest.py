@@ -24,6 +24,8 @@ from sif_offline.fingerprint.pack import Decoding, FingerprintPack, Owner, Trigg
 settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
 
+Parts = tuple[FingerprintPack, dict[str, bytes]]
+
 WEIGHTS = hashlib.sha256(b"weights of the test owner").hexdigest()
 VOCAB_SIZE = 1024
 
@@ -87,7 +89,7 @@ def digest(data: bytes) -> str:
 
 
 @pytest.fixture(scope="session")
-def pack_parts(tokenizer_json: bytes) -> tuple[FingerprintPack, dict[str, bytes]]:
+def pack_parts(tokenizer_json: bytes) -> Parts:
     """Content of a pack of three triggers, and its files."""
     files, rows = {"tokenizer.json": tokenizer_json}, []
     for index in range(3):
@@ -125,12 +127,24 @@ def pack_parts(tokenizer_json: bytes) -> tuple[FingerprintPack, dict[str, bytes]
 
 
 @pytest.fixture
-def pack_dir(tmp_path: Path, pack_parts: tuple[FingerprintPack, dict[str, bytes]]) -> Path:
+def pack_dir(tmp_path: Path, pack_parts: Parts) -> Path:
     pack, files = pack_parts
     write_pack(tmp_path / "pack", pack, files)
     return tmp_path / "pack"
 
 
+@pytest.fixture(params=["directory", "zip"])
+def pack_path(request: pytest.FixtureRequest, tmp_path: Path, pack_parts: Parts) -> Path:
+    path = tmp_path / ("pack.zip" if request.param == "zip" else "pack")
+    write_pack(path, *pack_parts)
+    return path
+
+
 @pytest.fixture(scope="session")
-def pack_keys(pack_parts: tuple[FingerprintPack, dict[str, bytes]]) -> TriggerKeys:
+def pack_keys(pack_parts: Parts) -> TriggerKeys:
     return derive_pack_keys(DEMO_SECRET, pack_parts[0])
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file below the folder by its relative path."""
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}

@@ -3,76 +3,28 @@ stranger's text is markup.
 """
 
 import base64
-import math
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sif_offline.fingerprint.evidence.bundle import Bundle, material_of, write_bundle
-from sif_offline.fingerprint.evidence.checked import Checked, Trust
+from sif_offline.fingerprint.evidence.checked import Trust
 from sif_offline.fingerprint.evidence.report import render_report
-from sif_offline.fingerprint.evidence.report.words import amount, in_words, moment, plain, pvalue_digits
+from sif_offline.fingerprint.evidence.report.words import in_words
 from sif_offline.fingerprint.evidence.signing import SigningKey
 from sif_offline.fingerprint.evidence.timestamping import request_timestamp
-from sif_offline.fingerprint.evidence.transcript import Exchange, exchange, request_body
 from sif_offline.fingerprint.evidence.verification import verify_bundle
 from tests.fingerprint.evidence.authority import Authority
 from tests.fingerprint.evidence.case import RESERVE, Case, make_case
+from tests.fingerprint.evidence.page import Page, Turn, report_of, told
 
 CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
-VOID = {"meta", "br", "img"}
 HOSTILE = '</style></div><script>document.title="owned"</script><img src=x onerror="document.title=1">\u202e'
-
-
-@dataclass
-class Page(HTMLParser):
-    """A parsed page: tags in order, ids, text, and every address in it."""
-
-    html: str
-    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    open: list[str] = field(default_factory=list)
-    pieces: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-        self.feed(self.html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> closes something else"
-        if tag in ("td", "th", "p"):
-            self.pieces.append(" ")
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "title"):
-            self.pieces.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.pieces).split())
-
-    def all(self, name: str) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.tags if tag == name]
-
-
-def report_of(case: Case, *, owner: bool = True) -> tuple[Page, Checked]:
-    trust = Trust(owner=case.signer.public) if owner else Trust()
-    checked = verify_bundle(case.bundle, trust=trust)
-    return Page(render_report(case.bundle, checked, trust=trust)), checked
 
 
 @pytest.fixture(scope="module")
@@ -89,130 +41,6 @@ def page(pirate: Case) -> Page:
 def copied(pirate: Case, tmp_path: Path) -> Path:
     """The pirate's bundle, to be damaged."""
     return Path(shutil.copytree(pirate.bundle.path, tmp_path / "bundle"))
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One scripted exchange."""
-
-    trigger: str
-    text: str | None
-    outcome: str = "answer"
-    control: bool = False
-    model: str = "a-model"
-    reason: str = ""
-
-
-def told(case: Case, folder: Path, turns: Sequence[Turn]) -> tuple[Page, Checked]:
-    """The report over a transcript of our own words."""
-    exchanges: list[Exchange] = []
-    now = datetime.now(UTC).timestamp()
-    for place, turn in enumerate(turns):
-        row = case.pack.trigger(turn.trigger)
-        response = (
-            {"failure": turn.outcome, "reason": turn.reason}
-            if turn.text is None
-            else {
-                "text": turn.text,
-                "served_model": turn.model,
-                "raw": {"choices": [{"message": {"content": turn.text}}]},
-            }
-        )
-        exchanges.append(
-            exchange(
-                exchanges[-1].record if exchanges else None,
-                target=turns[0].model,
-                pack_id=case.pack.pack_id,
-                round=1,
-                trigger_id=turn.trigger,
-                control=turn.control,
-                attempt=1,
-                outcome=turn.outcome,
-                asked_at=now + place,
-                settled_at=now + place + 0.5,
-                request=request_body(
-                    model=turn.model,
-                    endpoint="http://127.0.0.1:1/v1",
-                    image_sha256=row.clean_sha256 if turn.control else row.sha256,
-                    prompt=row.prompt,
-                    max_tokens=case.pack.decoding.max_new_tokens,
-                ),
-                response=response,
-            )
-        )
-    used = sorted({turn.trigger for turn in turns})
-    bundle = write_bundle(
-        folder / "told",
-        material_of(case.pack, case.commitment, case.keys, trigger_ids=used),
-        exchanges,
-        target=turns[0].model,
-        key=case.signer,
-        created=datetime.now(UTC),
-    )
-    trust = Trust(owner=case.signer.public)
-    checked = verify_bundle(bundle, trust=trust)
-    assert checked.passed, [step for step in checked.steps if step.status == "failed"]
-    return Page(render_report(bundle, checked, trust=trust)), checked
-
-
-@pytest.mark.parametrize(
-    ("log_pvalue", "words"),
-    [
-        (0.0, "nearly always, about 100 times in 100"),
-        (math.log(0.999), "nearly always, about 100 times in 100"),
-        (math.log(0.73), "more often than not, about 73 times in 100"),
-        (math.log(0.7201), "more often than not, about 73 times in 100"),
-        (math.log(0.5), "about once in 2"),
-        (math.log(0.4), "about once in 2.5"),
-        (math.log(0.04), "about once in 25"),
-        (math.log(0.00101), "about once in 990"),
-        (math.log(0.001), "about once in 1,000"),
-        (math.log(1 / 12_999), "about once in 12,000"),
-        (math.log(3e-7), "about once in 3.3 million"),
-        (math.log(1e-9), "about once in 1 billion"),
-        (math.log(1e-12), "about once in 1 trillion"),
-        (math.log(2e-15), "about once in 5.0 x 10^14"),
-        (-5000 * math.log(10), "about once in 1.0 x 10^5000"),
-        (-math.inf, "never, not once in any number of"),
-    ],
-)
-def test_a_chance_in_words(log_pvalue: float, words: str) -> None:
-    assert in_words(log_pvalue) == words
-
-
-def as_number(words: str) -> float:
-    """log10 of an amount, by another way than the one it was written by."""
-    text = words.replace(",", "")
-    for name, place in (("million", 6), ("billion", 9), ("trillion", 12)):
-        if text.endswith(name):
-            return math.log10(float(text.removesuffix(name))) + place
-    mantissa, _, power = text.partition(" x 10^")
-    return math.log10(float(mantissa)) + float(power or 0)
-
-
-@given(st.floats(-5000, -0.31).map(lambda place: place * math.log(10)))
-def test_a_chance_is_never_said_to_be_smaller_than_it_is(log_pvalue: float) -> None:
-    once_in = as_number(in_words(log_pvalue).removeprefix("about once in ")) * math.log(10)
-    assert once_in <= -log_pvalue * (1 + 1e-12) + 1e-12
-    assert once_in > -log_pvalue - 0.11, "two digits say more than that"
-    assert log_pvalue - 1e-9 <= as_number(pvalue_digits(log_pvalue)) * math.log(10) < log_pvalue + 0.11
-
-
-@given(st.floats(-3000, 3000))
-def test_an_amount_of_evidence_is_never_said_to_be_larger_than_it_is(log_value: float) -> None:
-    assert log_value - 0.11 < as_number(amount(log_value)) * math.log(10) <= log_value + 1e-9
-
-
-@pytest.mark.parametrize("log_pvalue", [0.1, math.nan, math.inf])
-def test_what_is_no_probability_has_no_words(log_pvalue: float) -> None:
-    with pytest.raises(ValueError, match="not the log of a probability"):
-        in_words(log_pvalue)
-
-
-def test_times_and_texts_of_strangers() -> None:
-    assert moment(0.0) == "1970-01-01 00:00:00 UTC"
-    assert {moment(1e300), moment(-1e300), moment(math.nan)} == {"a time that no calendar holds"}
-    assert plain("a\u202eb\x1b\ud800\n") == "a[U+202E]b[U+001B][U+D800]\n"
 
 
 def test_a_pirate_is_confirmed_and_both_hypotheses_are_named(pirate: Case, page: Page) -> None:

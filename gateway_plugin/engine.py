@@ -52,7 +52,11 @@ class Gateway:
         self.name, self._configuration, self._models, self._metrics = name, configuration, models, metrics
         self._reporter = Reporter(name=name, settings=configuration.settings, metrics=metrics)
         general = configuration.settings
-        self._states = CallStates(max_calls=general.max_calls, ttl_s=general.state_ttl_s)
+        self._states = CallStates(
+            max_calls=general.max_calls,
+            ttl_s=general.state_ttl_s,
+            on_lost=lambda kind: metrics.states_lost.labels(kind).inc(),
+        )
         self._rng = rng or random.Random()
         self._allowed = AllowList(
             {
@@ -99,9 +103,10 @@ class Gateway:
         dry = room.settings.dry_run
         replacing = effective is Action.REPLACE and not dry
         if exchange.call and (effective is not Action.BLOCK or dry):
-            state = self._states.open(exchange.call, audit_id=audit_id)
+            state = self._states.open(
+                exchange.call, audit_id=audit_id, wants_replacement=decision.by if replacing else ""
+            )
             state.findings = tuple(findings)
-            state.wants_replacement = decision.by if replacing else ""
             if room.screener.asks_in(Phase.RESPONSE):
                 self._states.keep(exchange.call, exchange.messages)
             if replacing or self._compares(exchange, room):
@@ -125,9 +130,11 @@ class Gateway:
         state = self._states.take(exchange.call) or CallState(born=started, audit_id=uuid.uuid4().hex)
         if state.exempt:
             return Verdict(audit_id=state.audit_id)
+        if state.lost and not exchange.messages and not exchange.fault:
+            exchange = replace(exchange, fault="lost_state")  # the answer can be held against nothing
         task = state.reference
-        if task is None and self._compares(exchange, room):
-            task = room.references.start(exchange, must=False)
+        if task is None and (state.wants_replacement or self._compares(exchange, room)):
+            task = room.references.start(exchange, must=bool(state.wants_replacement))
         reference = await task if task is not None else None
         findings = self._unread(exchange, room) or await self._compare(exchange, room, reference)
         if exchange.answers and not exchange.fault:

@@ -4,8 +4,8 @@ An id is bound to who asks (the proxy's key, the client's key and team), so no c
 calls. One caller can still give one id to several calls at once:
 
 - the same query under one id opens one state a call, and every answer takes one of them. At most
-  ``MAX_WAITING`` may wait at once: one more is refused. Were the oldest dropped instead, one answer would find
-  no state, and a strange query repeated often enough would get it unscreened where checks fail open;
+  ``MAX_WAITING`` may wait at once: one more is refused. Were the oldest dropped instead, one answer would
+  find no state, and a strange query repeated often enough would get it unscreened where checks fail open;
 - another query under an id that still waits for its answer is refused, or it would take the first one's
   state and with it a replacement that waits there.
 """

@@ -11,13 +11,14 @@
 | sif_gateway_reference_tokens_total | kind (prompt, completion) |
 | sif_gateway_reference_cost_usd_total | - |
 | sif_gateway_audit_lost_total | kind (full, sink) |
+| sif_gateway_states_lost_total | kind (expired, full) |
 | sif_gateway_queue_depth | - |
 
 phase: request, response. result: allowed, logged, flagged, blocked, replaced, bypassed (the check failed and
 the exchange passed, or the caller is on the allow-list: check ``allow_list``), would_block and would_replace
 (a dry run). kind: timeout, queue_full, error, reference_timeout, reference_error, reference_empty,
-reference_budget, not_replaceable, unknown_call, unread_answer; of checks that ask a model also empty,
-judge_garbage, content_not_shared, images_not_shared; of ``allow_list`` why a header was refused; of
+reference_budget, not_replaceable, unknown_call, lost_state, unread_answer; of checks that ask a model also
+empty, judge_garbage, content_not_shared, images_not_shared; of ``allow_list`` why a header was refused; of
 ``call_id`` in_use. outcome: ok, failed.
 """
 
@@ -107,6 +108,12 @@ class GatewayMetrics:
         )
         self.audit_lost = Counter(
             "sif_gateway_audit_lost", "Audit records that were not kept", ["kind"], registry=registry
+        )
+        self.states_lost = Counter(
+            "sif_gateway_states_lost",
+            "Calls that were given up before their answer came",
+            ["kind"],
+            registry=registry,
         )
         self.queue_depth = Gauge(
             "sif_gateway_queue_depth",

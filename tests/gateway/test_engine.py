@@ -295,6 +295,26 @@ def test_nobody_to_ask_the_reference_is_a_failure() -> None:
         assert bench.failures(check="divergence", kind="reference_error") == 1
 
 
+@pytest.mark.parametrize(("on_failure", "fallback"), [("open", Action.FLAG), ("closed", Action.BLOCK)])
+def test_the_answer_of_a_call_that_was_given_up_follows_its_policy(on_failure: str, fallback: Action) -> None:
+    rule = {"on_failure": on_failure}
+    bench = Bench({"action": "replace", "max_calls": 2, "checks": {"perplexity": rule, "divergence": rule}})
+    query = {"model": "main", "messages": ({"role": "user", "content": "STRANGE"},)}
+
+    async def run() -> list[Verdict]:
+        for call in "abcd":  # c and d take the place of a and b
+            await bench.gateway.on_request(Exchange(call=call, **query))
+        known_again = Exchange(call="a", answers=("here",), **query)  # as LiteLLM and the middleware hand it
+        unknown = Exchange(call="b", model="main", answers=("here",))  # as the guardrail service does
+        return [await bench.gateway.on_response(exchange) for exchange in (known_again, unknown)]
+
+    known_again, unknown = asyncio.run(run())
+    assert known_again.action is Action.REPLACE
+    assert unknown.action is fallback
+    assert bench.failures(check="divergence", kind="lost_state") == 1
+    assert bench.registry.get_sample_value("sif_gateway_states_lost_total", {"kind": "full"}) == 2
+
+
 def test_sampling_and_budget_bound_what_the_reference_costs() -> None:
     never = Bench({"reference_sampling_rate": 0.0})
     never.call("hello", calls=20)

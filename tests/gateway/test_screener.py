@@ -238,16 +238,38 @@ def test_a_worker_outlives_a_failing_batch_and_a_cancelled_item() -> None:
 
 def test_states_of_calls_that_never_end_are_forgotten() -> None:
     now = 0.0
-    states = CallStates(max_calls=3, ttl_s=10.0, clock=lambda: now)
+    lost: list[str] = []
+    states = CallStates(max_calls=3, ttl_s=10.0, clock=lambda: now, on_lost=lost.append)
     for name in "abcd":
-        states.open(name)
+        states.open(name, audit_id=name)
     assert len(states) == 3
-    assert states.take("a") is None
+    assert lost == ["full"]
+    given_up = states.take("a")
+    assert given_up is not None
+    assert (given_up.lost, given_up.audit_id) == (True, "a")
     now = 20.0
     states.open("e")
     assert len(states) == 1
-    assert states.take("e") is not None
+    assert lost == ["full", *["expired"] * 3]
+    taken = states.take("e")
+    assert taken is not None
+    assert not taken.lost
     assert states.take("e") is None
+
+
+def test_a_state_in_which_a_replacement_waits_is_given_up_last() -> None:
+    states = CallStates(max_calls=3, ttl_s=60.0)
+    states.open("replace", wants_replacement="perplexity")
+    for number in range(20):
+        states.open(f"c{number}")
+    kept = states.take("replace")
+    assert kept is not None
+    assert not kept.lost
+    for number in range(4):
+        states.open(f"r{number}", wants_replacement="perplexity")
+    oldest = states.take("r0")
+    assert oldest is not None
+    assert (oldest.lost, oldest.wants_replacement) == (True, "perplexity")
 
 
 def test_a_forgotten_call_stops_its_reference_call() -> None:

@@ -84,7 +84,10 @@ class Asked:
 
 
 class AskError(Exception):
-    """A model could not be asked. ``kind``: timeout, error, empty or budget."""
+    """A model could not be asked, or what it replied cannot be used.
+
+    kind: timeout, error, empty, budget, content_not_shared, images_not_shared; judge_garbage.
+    """
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
@@ -128,5 +131,5 @@ def worst(findings: list[Finding], *, check: str) -> Finding:
     if not findings:
         return Finding(check=check, status=Status.SKIPPED, reason="no text to score")
     found = max(findings, key=lambda finding: gravity.index(finding.status))
-    others = frozenset(finding.status for finding in findings) - {found.status}
+    others = frozenset().union(*({one.status, *one.beside} for one in findings)) - {found.status}
     return replace(found, beside=others) if others else found

@@ -42,8 +42,8 @@ class CheapThresholds:
 
     A script without limits is never cleared and never found strange: its texts go on to the neural model.
 
-    clear_margin, suspect_margin: bits per character added to every script's limits; what calibration on
-    one's own traffic sets.
+    clear_margin, suspect_margin: bits per character added to every script's limits; calibration on one's
+    own traffic sets the latter.
     """
 
     by_script: Mapping[str, ScriptLimits] = field(default_factory=dict)
@@ -91,7 +91,8 @@ class CheapCheck:
     def score_text(self, text: str) -> CheapScore:
         """Never raises for content: a text without characters has zero bits and is undecided."""
         complete = len(text) <= MAX_CHARACTERS
-        codes = seen_characters(text_ends(text, characters=MAX_CHARACTERS))
+        text = text_ends(text, characters=MAX_CHARACTERS)
+        codes = seen_characters(text)
         if not len(codes):
             return CheapScore(
                 triage=Triage.UNDECIDED,
@@ -103,14 +104,14 @@ class CheapCheck:
         # of ASCII every character is Latin's, which need not be looked up
         scripts = _LATIN if text.isascii() else carried(letter_scripts(codes))
         clear, suspect = _worst(bits - self._limits[:, scripts]).tolist()
-        allowance = SHORT_ALLOWANCE * (1 / min(len(codes), WINDOW) - 1 / WINDOW)
-        suspect -= allowance
+        suspect -= SHORT_ALLOWANCE * (1 / min(len(codes), WINDOW) - 1 / WINDOW)
+        triage = Triage.UNDECIDED
+        if suspect >= 0:
+            triage = Triage.SUSPECT
+        elif clear < 0 and complete:
+            triage = Triage.CLEAR
         return CheapScore(
-            triage=Triage.SUSPECT
-            if suspect >= 0
-            else Triage.CLEAR
-            if clear < 0 and complete
-            else Triage.UNDECIDED,
+            triage=triage,
             bits_per_character=float(bits.mean()),
             clear_excess=clear,
             suspect_excess=suspect,

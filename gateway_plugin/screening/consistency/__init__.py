@@ -5,7 +5,7 @@ person sees no difference. What honest pictures show is still there; an adversar
 with it the forced answer.
 """
 
-from gateway_plugin.screening.consistency.agreement import COMPARED_WORDS, instability
+from gateway_plugin.screening.consistency.agreement import instability
 from gateway_plugin.screening.consistency.check import (
     DEFAULT_REENCODINGS,
     ConsistencyThresholds,
@@ -13,7 +13,6 @@ from gateway_plugin.screening.consistency.check import (
 )
 
 __all__ = [
-    "COMPARED_WORDS",
     "DEFAULT_REENCODINGS",
     "ConsistencyThresholds",
     "ImageConsistencyCheck",

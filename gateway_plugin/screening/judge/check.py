@@ -11,6 +11,7 @@ from gateway_plugin.screening.pictures import MAX_PIXELS, Reencoding, decoded
 from sif_offline.fingerprint.images import ImageError
 
 MAX_IMAGES = 4
+MAX_TOKENS = 64  # of the judge's reply
 SHOWN_IMAGE = Reencoding(jpeg_quality=90)
 
 
@@ -24,7 +25,6 @@ class JudgeCheck:
         suspect_confidence: a verdict other than natural counts from this confidence on.
         hit_confidence: the verdict "fingerprint" is a hit from this confidence on, a suspect below it.
         max_characters: of the query, and again of the answer, that are shown: the two ends of a longer one.
-        max_tokens: of the judge's reply.
         shares_images: also send the pictures (at most four, encoded anew); else only their number is told.
     """
 
@@ -36,16 +36,15 @@ class JudgeCheck:
         suspect_confidence: float = 0.5,
         hit_confidence: float = 0.8,
         max_characters: int = 4_000,
-        max_tokens: int = 64,
         shares_images: bool = False,
     ) -> None:
         if not 0.0 <= suspect_confidence <= hit_confidence <= 1.0:
             raise ValueError("0 <= suspect_confidence <= hit_confidence <= 1 does not hold")
-        if max_characters < 2 or max_tokens < 1:
-            raise ValueError("max_characters must be at least 2 and max_tokens at least 1")
+        if max_characters < 2:
+            raise ValueError("max_characters must be at least 2")
         self.name = "judge" if phase is Phase.RESPONSE else "judge_query"
         self.phase = phase
-        self._model, self._max_characters, self._max_tokens = model, max_characters, max_tokens
+        self._model, self._max_characters = model, max_characters
         self._suspect, self._hit = suspect_confidence, hit_confidence
         self._shares_images = shares_images
 
@@ -73,7 +72,7 @@ class JudgeCheck:
         reply = await ask(
             model=self._model,
             messages=[{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": content}],
-            max_tokens=self._max_tokens,
+            max_tokens=MAX_TOKENS,
             temperature=0.0,
         )
         return self._found(parse_judgement(reply))

@@ -8,7 +8,6 @@ from typing import Any
 
 from gateway_plugin.screening.base import AskError
 
-GARBAGE = "judge_garbage"
 MAX_REPLY = 1_000  # characters; the longest good reply has about 60
 _CODE_FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
 
@@ -25,7 +24,7 @@ class JudgeGarbageError(AskError):
     """The judge's reply is not the one JSON object asked for; its kind is ``judge_garbage``."""
 
     def __init__(self) -> None:
-        super().__init__(GARBAGE)
+        super().__init__("judge_garbage")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gateway_plugin.calls import CallState, CallStates
 from gateway_plugin.config import Configuration, GatewaySettings
@@ -14,7 +15,7 @@ from gateway_plugin.config.base import secret_text
 from gateway_plugin.exchange import Exchange, query_images, query_texts, why_not_replaceable
 from gateway_plugin.loading import load_screener, load_screeners
 from gateway_plugin.metrics import GatewayMetrics
-from gateway_plugin.reference import ReferenceAnswer
+from gateway_plugin.reference import CallBudget, ReferenceAnswer
 from gateway_plugin.references import Models, References
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Asked, Finding, Phase, Query, Status
@@ -33,6 +34,7 @@ class _Room:
     policy: Policy
     screener: Screener
     references: References
+    asking: CallBudget
 
 
 class Gateway:
@@ -72,6 +74,7 @@ class Gateway:
                 policy=settings.policy(),
                 screener=screener,
                 references=References(settings, models=models, rng=self._rng),
+                asking=CallBudget(settings.asking_calls_per_minute),
             )
             for settings, screener in zip(every, load_screeners(every, load), strict=True)
         }
@@ -95,8 +98,10 @@ class Gateway:
             return self._reporter.exempted(exchange, audit_id=audit_id, name=name)
         texts, unread = query_texts(exchange, transcript=room.settings.transcript)
         findings = await room.screener.score_query(Query(texts=texts), unread=unread)
-        findings += await self._asked(exchange, room, Phase.REQUEST)
         decision = room.policy.decide(findings)
+        if decision.action is not Action.BLOCK and room.screener.asks_in(Phase.REQUEST):
+            findings += await self._asked(exchange, room, Phase.REQUEST)
+            decision = room.policy.decide(findings)
         effective = decision.action
         if effective is Action.REPLACE and (why := self._why_no_reference(exchange, room)):
             effective = self._instead_of_replacing(room, decision.by, kind="not_replaceable", why=why)
@@ -137,12 +142,15 @@ class Gateway:
             task = room.references.start(exchange, must=bool(state.wants_replacement))
         reference = await task if task is not None else None
         findings = self._unread(exchange, room) or await self._compare(exchange, room, reference)
-        if exchange.answers and not exchange.fault:
+        decide = partial(room.policy.decide, earlier=state.findings, replaced_by=state.wants_replacement)
+        decision = decide(findings)
+        judged = exchange.answers and not exchange.fault and decision.action is not Action.BLOCK
+        if judged and room.screener.asks_in(Phase.RESPONSE):
             whole = exchange if exchange.messages else replace(exchange, messages=state.messages)
             findings += await self._asked(whole, room, Phase.RESPONSE, reference=reference)
+            decision = decide(findings)
         if not findings and not state.wants_replacement:
             return Verdict(audit_id=state.audit_id)
-        decision = room.policy.decide(findings, earlier=state.findings, replaced_by=state.wants_replacement)
         effective = decision.action
         if effective is Action.REPLACE:
             why, kind = why_not_replaceable(exchange), "not_replaceable"
@@ -182,8 +190,6 @@ class Gateway:
         self, exchange: Exchange, room: _Room, phase: Phase, *, reference: ReferenceAnswer | None = None
     ) -> list[Finding]:
         """What the checks say that ask a model themselves."""
-        if not room.screener.asks_in(phase):
-            return []
         texts, _ = query_texts(exchange, transcript=room.settings.transcript)
         asked = Asked(
             query=Query(texts=texts, images=await asyncio.to_thread(query_images, exchange)),
@@ -192,7 +198,8 @@ class Gateway:
             response="\n".join(exchange.answers) if exchange.answers else None,
             reference=reference.text if reference is not None else None,
         )
-        ask = self._models.asker(exchange, room.settings)
+        count = self._metrics.asked_calls.inc
+        ask = self._models.asker(exchange, room.settings, budget=room.asking, on_call=count)
         return await room.screener.ask(phase, asked, ask)
 
     def _room(self, exchange: Exchange) -> _Room:

@@ -10,6 +10,7 @@
 | sif_gateway_cheap_decisions_total | - |
 | sif_gateway_reference_tokens_total | kind (prompt, completion) |
 | sif_gateway_reference_cost_usd_total | - |
+| sif_gateway_asked_calls_total | - |
 | sif_gateway_audit_lost_total | kind (full, sink) |
 | sif_gateway_states_lost_total | kind (expired, full) |
 | sif_gateway_queue_depth | - |
@@ -18,8 +19,8 @@ phase: request, response. result: allowed, logged, flagged, blocked, replaced, b
 the exchange passed, or the caller is on the allow-list: check ``allow_list``), would_block and would_replace
 (a dry run). kind: timeout, queue_full, error, reference_timeout, reference_error, reference_empty,
 reference_budget, not_replaceable, unknown_call, lost_state, unread_answer; of checks that ask a model also
-empty, judge_garbage, content_not_shared, images_not_shared; of ``allow_list`` why a header was refused; of
-``call_id`` in_use. outcome: ok, failed.
+empty, budget, judge_garbage, content_not_shared, images_not_shared; of ``allow_list`` why a header was
+refused; of ``call_id`` in_use. outcome: ok, failed.
 """
 
 from functools import lru_cache
@@ -105,6 +106,9 @@ class GatewayMetrics:
             "sif_gateway_reference_cost_usd",
             "Cost of calls to the reference model, where LiteLLM knows the price",
             registry=registry,
+        )
+        self.asked_calls = Counter(
+            "sif_gateway_asked_calls", "Calls to models that checks made themselves", registry=registry
         )
         self.audit_lost = Counter(
             "sif_gateway_audit_lost", "Audit records that were not kept", ["kind"], registry=registry

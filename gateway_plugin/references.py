@@ -35,9 +35,16 @@ class Models:
     address: Callable[[str], str | None] = _no_address
     metadata: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _no_metadata
 
-    def asker(self, exchange: Exchange, settings: GatewaySettings) -> Ask:
+    def asker(
+        self,
+        exchange: Exchange,
+        settings: GatewaySettings,
+        *,
+        budget: CallBudget,
+        on_call: Callable[[], None],
+    ) -> Ask:
         """What the checks of this exchange may ask with: the model that serves it, and others under the
-        rules for sharing."""
+        rules for sharing; as often as ``budget`` allows. ``on_call`` is told of each call."""
 
         async def ask(
             *,
@@ -51,6 +58,9 @@ class Models:
                 raise AskError("error")
             if model != exchange.model and (why := not_shared(settings, self.address(model), messages)):
                 raise AskError(why)
+            if not budget.take():
+                raise AskError("budget")
+            on_call()
             # A task of its own, so that its mark against recursion stays in its own context.
             answer = await asyncio.create_task(
                 ask_model(

@@ -10,6 +10,7 @@ from gateway_plugin.config.checks import HitAction
 OVERRIDABLE = frozenset(
     {
         "action",
+        "asking_calls_per_minute",
         "checks",
         "combine",
         "disclosure",

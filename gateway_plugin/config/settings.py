@@ -31,6 +31,7 @@ class GatewaySettings(Strict):
     reference_max_tokens: Annotated[int, Field(ge=1, le=32768)] = 512
     reference_sampling_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
     reference_calls_per_minute: Annotated[int, Field(ge=1)] | None = None
+    asking_calls_per_minute: Annotated[int, Field(ge=1)] | None = None
     reference_shares_content: bool = False
     reference_shares_images: bool = False
     reference_is_local: bool | None = None

@@ -19,7 +19,8 @@ from gateway_plugin.loading import load_screeners
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.references import Models
 from gateway_plugin.screener import Screener
-from gateway_plugin.screening.base import Finding, Query, Status
+from gateway_plugin.screening.base import Finding, Phase, Query, Status
+from gateway_plugin.screening.judge import JudgeCheck
 from gateway_plugin.screening.policy import Action
 from gateway_plugin.verdict import Verdict
 from gateway_plugin.wire.queries import read_query
@@ -27,15 +28,16 @@ from sif_offline.fingerprint.allow_header import HEADER, sign
 
 SECRET = "0123456789abcdef" * 4
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+JUDGES = {"judge_query": Phase.REQUEST, "judge": Phase.RESPONSE}
 FOUND = {"STRANGE": Status.HIT, "odd": Status.SUSPECT}
 
 
 class WordScreener(Screener):
-    """Finds what the words say: STRANGE and odd queries, answers that say elsewhere."""
+    """Finds what the words say: STRANGE and odd queries, answers that say elsewhere. Judges are real."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        super().__init__(metrics=GatewayMetrics(CollectorRegistry()))
-        self.settings = settings
+    def __init__(self, settings: GatewaySettings, *, metrics: GatewayMetrics) -> None:
+        judges = [JudgeCheck(model="judge", phase=JUDGES[name]) for name in JUDGES if name in settings.each()]
+        super().__init__(metrics=metrics, asking=judges)
 
     async def score_query(self, query: Query, *, unread: int = 0) -> list[Finding]:
         said = " ".join(query.texts)
@@ -72,14 +74,15 @@ class Bench:
         router: bool = True,
     ) -> None:
         self.registry, self.reference = CollectorRegistry(), Reference()
+        metrics = GatewayMetrics(self.registry)
         self.gateway = Gateway(
             read_configuration({"reference_model": "ref", **raw}, where="test"),
             name="test",
             models=Models(
                 complete=lambda: self.reference.complete if router else None, address=lambda alias: address
             ),
-            metrics=GatewayMetrics(self.registry),
-            screeners=WordScreener,
+            metrics=metrics,
+            screeners=lambda settings: WordScreener(settings, metrics=metrics),
             rng=random.Random(0),
         )
 
@@ -105,6 +108,9 @@ class Bench:
             return first, second
 
         return asyncio.run(run())
+
+    def judged(self) -> int:
+        return sum(call["model"] == "judge" for call in self.reference.asked)
 
     def counted(self, **labels: str) -> float:
         return self.registry.get_sample_value("sif_gateway_decisions_total", labels) or 0.0
@@ -156,7 +162,7 @@ def test_overrides_that_measure_alike_share_one_screener() -> None:
 
     def load(settings: GatewaySettings) -> Screener:
         loaded.append(settings)
-        return WordScreener(settings)
+        return WordScreener(settings, metrics=GatewayMetrics(CollectorRegistry()))
 
     every = read_configuration(
         {
@@ -283,6 +289,29 @@ def test_an_answer_that_cannot_be_compared_is_what_on_unscorable_says(
     nothing = bench.call("hello", "", request={"model": "main", **body}, answers=(), **wire)[1]
     assert nothing is not None
     assert nothing.decision.findings[0].status is Status.SKIPPED  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+def test_no_judge_is_paid_for_where_a_cheaper_check_blocks(judge: str) -> None:
+    on = {judge: {"enabled": True, "model": "judge", "on_failure": "closed"}}
+    bench = Bench({"checks": {"perplexity": {"action": "block"}, "divergence": {"action": "block"}, **on}})
+    text, answer = ("STRANGE", "here") if judge == "judge_query" else ("hello", "elsewhere")
+    bench.call(text, answer)
+    assert bench.judged() == 0
+    bench.call("hello", "here")  # the reference's reply is no judgement
+    assert bench.judged() == 1
+    assert bench.failures(check=judge, kind="judge_garbage") == 1
+
+
+def test_judges_have_a_budget() -> None:
+    judge = {"enabled": True, "model": "judge", "on_failure": "closed"}
+    bench = Bench({"asking_calls_per_minute": 2, "checks": {"judge": judge}})
+    _, second = bench.call("hello", calls=5)
+    assert second is not None
+    assert second.action is Action.BLOCK
+    assert bench.judged() == 2
+    assert bench.registry.get_sample_value("sif_gateway_asked_calls_total") == 2
+    assert bench.failures(check="judge", kind="budget") == 3
 
 
 def test_nobody_to_ask_the_reference_is_a_failure() -> None:

@@ -16,7 +16,7 @@ from gateway_plugin.exchange import Exchange, query_images, query_texts, why_not
 from gateway_plugin.loading import load_screener, load_screeners
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.reference import CallBudget, ReferenceAnswer
-from gateway_plugin.references import Models, References
+from gateway_plugin.references import Models, References, joined_parts
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Asked, Finding, Phase, Query, Status
 from gateway_plugin.screening.policy import Action, OnFailure, Policy
@@ -247,8 +247,8 @@ class Gateway:
         """Why no reference answer can take this call's answer's place; empty when one can."""
         if exchange.model == room.settings.reference_model:
             return "the reference model itself is asked"
-        if not exchange.messages:
-            return "there are no messages to put to the reference model"
+        if not joined_parts(exchange.messages):
+            return "the query cannot be put to the reference model"
         if not exchange.call:
             return "its answer could not be told from others"
         return why_not_replaceable(exchange)

@@ -19,8 +19,8 @@ phase: request, response. result: allowed, logged, flagged, blocked, replaced, b
 the exchange passed, or the caller is on the allow-list: check ``allow_list``), would_block and would_replace
 (a dry run). kind: timeout, queue_full, error, reference_timeout, reference_error, reference_empty,
 reference_budget, not_replaceable, unknown_call, lost_state, unread_answer; of checks that ask a model also
-empty, budget, judge_garbage, content_not_shared, images_not_shared; of ``allow_list`` why a header was
-refused; of ``call_id`` in_use. outcome: ok, failed.
+empty, budget, too_many_parts, judge_garbage, content_not_shared, images_not_shared; of ``allow_list`` why a
+header was refused; of ``call_id`` in_use. outcome: ok, failed.
 """
 
 from functools import lru_cache

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from gateway_plugin.config import GatewaySettings
@@ -12,6 +13,9 @@ from gateway_plugin.reference import CallBudget, Complete, ReferenceAnswer, ask_
 from gateway_plugin.screening.base import Ask, AskError, Status
 
 NO_MESSAGES = "the query cannot be put to another model"
+TOO_MANY = "the query has too many messages and parts to be put to another model"
+MAX_PARTS = 256  # a client library spends 0.1 ms on each, on the event loop
+_MAX_READ = 10_000  # before neighbouring texts are joined
 
 
 def _no_address(alias: str) -> str | None:
@@ -58,6 +62,9 @@ class Models:
                 raise AskError("error")
             if model != exchange.model and (why := not_shared(settings, self.address(model), messages)):
                 raise AskError(why)
+            joined = joined_parts(messages)
+            if joined is None:
+                raise AskError("too_many_parts")
             if not budget.take():
                 raise AskError("budget")
             on_call()
@@ -66,7 +73,7 @@ class Models:
                 ask_model(
                     complete,
                     model=model,
-                    messages=messages,
+                    messages=joined,
                     timeout_s=settings.reference_timeout_s,
                     max_tokens=max_tokens,
                     metadata=self.metadata(exchange.request),
@@ -95,6 +102,9 @@ class References:
             return _left_out(NO_MESSAGES, Status.UNSCORABLE)
         if complete is None:
             return _left_out("reference_error", Status.FAILED)
+        messages = joined_parts(exchange.messages)
+        if messages is None:
+            return _left_out(TOO_MANY, Status.UNSCORABLE)
         address = self._models.address(str(settings.reference_model))
         if why := not_shared(settings, address, exchange.messages):
             return _left_out(f"reference_{why}", Status.SKIPPED)
@@ -107,13 +117,47 @@ class References:
             ask_reference(
                 complete,
                 model=str(settings.reference_model),
-                messages=exchange.messages,
+                messages=messages,
                 request=exchange.request,
                 metadata=self._models.metadata(exchange.request),
                 timeout_s=settings.reference_timeout_s,
                 max_tokens=settings.reference_max_tokens,
             )
         )
+
+
+def joined_parts(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]] | None:
+    """The messages with neighbouring text parts as one, joined by line ends as for the query's scores;
+    ``None`` where even so more than 256 messages and parts are left, or 10,000 were there before.
+
+    A client library looks at each part on the event loop, so that thousands of them would stop the gateway.
+    """
+    if sum(map(_size, messages)) > _MAX_READ:
+        return None
+    joined = [_joined(message) for message in messages]
+    return joined if sum(map(_size, joined)) <= MAX_PARTS else None
+
+
+def _size(message: Mapping[str, Any]) -> int:
+    content = message.get("content")
+    return max(1, len(content)) if isinstance(content, list) else 1
+
+
+def _joined(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    content = message.get("content")
+    if not isinstance(content, list) or len(content) < 2:
+        return message
+    parts: list[Any] = []
+    for is_text, run in groupby(content, key=_is_text):
+        rows = list(run)
+        if is_text and len(rows) > 1:
+            rows = [{"type": "text", "text": "\n".join(row["text"] for row in rows)}]
+        parts += rows
+    return {**message, "content": parts}
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def not_shared(settings: GatewaySettings, address: str | None, messages: Sequence[Mapping[str, Any]]) -> str:

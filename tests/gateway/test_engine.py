@@ -314,6 +314,31 @@ def test_judges_have_a_budget() -> None:
     assert bench.failures(check="judge", kind="budget") == 3
 
 
+def test_the_reference_gets_neighbouring_texts_as_one_and_no_more_parts_than_it_bears() -> None:
+    """A client library spends 0.1 ms on each part, and the event loop waits for it."""
+    text = {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}
+
+    def ask(content: Any, **more: Any) -> tuple[Bench, Finding]:
+        bench = Bench({"action": "replace", **more})
+        messages = tuple(content) if content[0].get("role") else ({"role": "user", "content": content},)
+        _, second = bench.call("", messages=messages)
+        assert second is not None
+        return bench, second.decision.findings[0]  # type: ignore[union-attr]
+
+    bench, finding = ask([text] * 5_000 + [PICTURE] + [text] * 2 + [PICTURE, text])
+    assert finding.status is Status.CLEAR
+    texts = [{"type": "text", "text": "\n".join("a" * count)} for count in (5_000, 2)]
+    sent = [{"role": "user", "content": [texts[0], PICTURE, texts[1], PICTURE, text]}]
+    assert bench.reference.asked[0]["messages"] == sent
+    turns = [{"role": "user", "content": "a"}]
+    for many in ([text, PICTURE] * 200, [text] * 20_000, turns * 300):
+        bench, finding = ask(many)
+        assert finding.status is Status.UNSCORABLE
+        assert finding.reason == "the query has too many messages and parts to be put to another model"
+        assert bench.reference.asked == []
+    assert ask(turns * 200)[1].status is Status.CLEAR
+
+
 def test_nobody_to_ask_the_reference_is_a_failure() -> None:
     for on_failure, action in (("open", Action.ALLOW), ("closed", Action.BLOCK)):
         bench = Bench({"checks": {"divergence": {"on_failure": on_failure}}}, router=False)

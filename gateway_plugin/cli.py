@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway_plugin.config import GatewayConfigError, GatewaySettings, check_proxy_config, guardrail_settings
+from gateway_plugin.config import GatewayConfigError, GatewaySettings, guardrail_settings, proxy_guardrails
 from gateway_plugin.prompts import read_lines, read_prompts
 from gateway_plugin.service_config import is_service, read_service_configuration
 from sif_offline.fingerprint.errors import SifError, one_line_errors
@@ -92,15 +92,26 @@ def calibrate(
 def check(
     config: Annotated[Path, typer.Argument(help="configuration of a LiteLLM proxy, or of sif-gateway serve")],
 ) -> None:
-    """Validate a configuration: of a proxy that uses the guardrail, or of the service."""
+    """Validate a configuration: of a proxy that uses the guardrail, or of the service.
+
+    Looks up the environment variables, packages, plugins and model folders that it names; loads no model.
+    """
     with one_line_errors():
-        text = _read(config)
+        text, name = _read(config), str(config)
+        from gateway_plugin.endpoints import Endpoints
+        from gateway_plugin.resolving import resolve
+
         if is_service(text):
-            read_service_configuration(text, name=str(config))
+            service = read_service_configuration(text, name=name)
+            service.api_keys()
+            Endpoints(service.endpoints)  # looks up the models' keys
+            resolve(service.configuration, where=name)
             typer.echo(f"{config}: good, a service")
             return
-        names = check_proxy_config(text, name=str(config))
-        typer.echo(f"{config}: good, {len(names)} guardrail(s): {', '.join(names)}")
+        guardrails = proxy_guardrails(text, name=name)
+        for guardrail, configuration in guardrails.items():
+            resolve(configuration, where=f"{name}: guardrail {guardrail!r}")
+        typer.echo(f"{config}: good, {len(guardrails)} guardrail(s): {', '.join(guardrails)}")
 
 
 @app.command()

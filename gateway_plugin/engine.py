@@ -11,17 +11,17 @@ from functools import partial
 
 from gateway_plugin.calls import CallState, CallStates
 from gateway_plugin.config import Configuration, GatewaySettings
-from gateway_plugin.config.base import secret_text
 from gateway_plugin.exchange import Exchange, query_images, query_texts, why_not_replaceable
 from gateway_plugin.loading import load_screener, load_screeners
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.reference import CallBudget, ReferenceAnswer
 from gateway_plugin.references import Models, References, joined_parts
+from gateway_plugin.resolving import allowed_callers
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Asked, Finding, Phase, Query, Status
 from gateway_plugin.screening.policy import Action, OnFailure, Policy
 from gateway_plugin.verdict import ALLOW_LIST, Reporter, Verdict
-from sif_offline.fingerprint.allow_header import HEADER, AllowHeaderError, AllowList
+from sif_offline.fingerprint.allow_header import HEADER, AllowHeaderError
 
 logger = logging.getLogger("sifwatch.gateway")
 
@@ -60,12 +60,7 @@ class Gateway:
             on_lost=lambda kind: metrics.states_lost.labels(kind).inc(),
         )
         self._rng = rng or random.Random()
-        self._allowed = AllowList(
-            {
-                caller.name: secret_text(caller.secret, where=f"allow_list: {caller.name}").encode()
-                for caller in general.allow_list
-            }
-        )
+        self._allowed = allowed_callers(general)
         load = screeners or (lambda settings: load_screener(settings, metrics=metrics))
         every = configuration.every
         self._rooms = {

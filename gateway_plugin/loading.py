@@ -4,14 +4,12 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from importlib.metadata import entry_points
 from typing import Any
 
 from gateway_plugin.config import GatewayConfigError, GatewaySettings
-from gateway_plugin.config.base import secret_text
 from gateway_plugin.config.checks import CheckSettings, JudgeSettings
 from gateway_plugin.metrics import GatewayMetrics
-from gateway_plugin.reference import is_local
+from gateway_plugin.resolving import language_model_key, plugin_point
 from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Ask, Asked, AskingCheck, Check, Finding, Phase
 from gateway_plugin.screening.cascade import CascadeCheck
@@ -23,8 +21,6 @@ from gateway_plugin.screening.language_models.base import LanguageModel
 from gateway_plugin.screening.language_models.loading import load_language_model
 from gateway_plugin.screening.perplexity import PerplexityCheck
 from gateway_plugin.screening.script_mixing import ScriptMixingCheck
-
-ENTRY_POINTS = "sifwatch.checks"
 
 
 def load_screener(settings: GatewaySettings, *, metrics: GatewayMetrics) -> Screener:
@@ -107,19 +103,11 @@ def request_checks(
 
 def _language_model(settings: GatewaySettings) -> LanguageModel:
     chosen = settings.checks.perplexity
-    where = "checks.perplexity.language_model"
-    _, _, address = chosen.language_model.partition(":")
-    if "://" in address and not (is_local(address) or settings.reference_shares_content):
-        raise GatewayConfigError(
-            f"{where}: the server is not local, so it gets what users write only with "
-            "reference_shares_content: true"
-        )
-    key = chosen.api_key
     return load_language_model(
         chosen.language_model,
         precision=chosen.precision,
         timeout_s=settings.screening_timeout_s,
-        api_key=None if key is None else secret_text(key, where="checks.perplexity.api_key"),
+        api_key=language_model_key(settings),
     )
 
 
@@ -178,13 +166,9 @@ def _plugin(name: str, options: dict[str, Any], *, timeout_s: float) -> AskingCh
 
 @lru_cache(maxsize=64)
 def _made(name: str, options: str) -> Any:
-    found = list(entry_points(group=ENTRY_POINTS, name=name))
-    if len(found) != 1:
-        known = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
-        how = "no package brings it" if not found else "several packages bring it"
-        raise GatewayConfigError(f"checks.plugins.{name}: {how}; installed: {', '.join(known) or 'none'}")
+    point = plugin_point(name)
     try:
-        check = found[0].load()(**json.loads(options))
+        check = point.load()(**json.loads(options))
     except Exception as error:
         raise GatewayConfigError(f"checks.plugins.{name}: cannot be made ({error})") from error
     if not isinstance(check, AskingCheck | Check):

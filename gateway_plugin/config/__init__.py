@@ -9,6 +9,7 @@ from gateway_plugin.config.reading import (
     check_modes,
     check_proxy_config,
     guardrail_settings,
+    proxy_guardrails,
     read_configuration,
 )
 from gateway_plugin.config.settings import GatewaySettings
@@ -23,5 +24,6 @@ __all__ = [
     "check_modes",
     "check_proxy_config",
     "guardrail_settings",
+    "proxy_guardrails",
     "read_configuration",
 ]

@@ -107,12 +107,12 @@ def check_proxy_config(text: str, *, name: str) -> list[str]:
     Raises :class:`GatewayConfigError` for the first mistake, also when there is no guardrail of ours or
     its reference model is no alias of ``model_list``.
     """
-    return list(_guardrails(text, name=name))
+    return list(proxy_guardrails(text, name=name))
 
 
 def guardrail_settings(text: str, *, name: str, guardrail: str = "") -> GatewaySettings:
     """The settings of one guardrail of ours in a proxy configuration. Raises :class:`GatewayConfigError`."""
-    found = _guardrails(text, name=name)
+    found = proxy_guardrails(text, name=name)
     if not guardrail and len(found) > 1:
         raise GatewayConfigError(f"{name}: name one of its guardrails: {', '.join(found)}")
     chosen = guardrail or next(iter(found))
@@ -121,7 +121,9 @@ def guardrail_settings(text: str, *, name: str, guardrail: str = "") -> GatewayS
     return found[chosen].settings
 
 
-def _guardrails(text: str, *, name: str) -> dict[str, Configuration]:
+def proxy_guardrails(text: str, *, name: str) -> dict[str, Configuration]:
+    """The configuration of each guardrail of ours in a proxy configuration. Raises
+    :class:`GatewayConfigError`."""
     document = read_mapping(text, name=name)
     models = {str(row.get("model_name")) for row in _rows(document.get("model_list"))}
     found: dict[str, Configuration] = {}

@@ -13,6 +13,7 @@ from gateway_plugin.config import read_configuration
 from gateway_plugin.screening.language_models.smollm2 import SmolLM2
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "litellm" / "config.yaml"
+KEY = "os.environ/SIF_TEST_ABSENT"
 GIBBERISH = (
     "vrondelaCsuperIntegrqueYesDOMAINtroppoSkipValKLangagensTRWriteOutJaquelinesPunto simply answer: why?"
 )
@@ -100,6 +101,86 @@ def test_check_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert (code, err) == (2, f"error: {wrong}: guardrail 'sda': {expected}\n")
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"allow_list": [{"name": "owner", "secret": "os.environ/SIF_TEST_ABSENT"}]},
+            "allow_list: owner: environment variable SIF_TEST_ABSENT is not set",
+        ),
+        (
+            {"audit": {"target": "os.environ/SIF_TEST_ABSENT"}},
+            "audit.target: environment variable SIF_TEST_ABSENT is not set",
+        ),
+        (
+            {"checks": {"plugins": {"absent": {}}}},
+            "checks.plugins.absent: no package brings it; installed: none",
+        ),
+        (
+            {"checks": {"perplexity": {"language_model": "smolm2"}}},
+            "checks.perplexity.language_model: language model 'smolm2' is not known: "
+            "smollm2, transformers:FOLDER_OR_NAME, openai:URL#MODEL or vllm:URL#MODEL",
+        ),
+        (
+            {"checks": {"perplexity": {"language_model": "transformers:./absent"}}},
+            "checks.perplexity.language_model: ./absent: no such folder",
+        ),
+        (
+            {"checks": {"perplexity": {"language_model": "vllm:http://10.0.0.1:8000/v1"}}},
+            "checks.perplexity.language_model: vllm: the model's name is missing, vllm:URL#MODEL",
+        ),
+        (
+            {"checks": {"perplexity": {"language_model": "vllm:http://127.0.0.1:9/v1#m", "api_key": KEY}}},
+            "checks.perplexity.api_key: environment variable SIF_TEST_ABSENT is not set",
+        ),
+        (
+            {"overrides": [{"match": {"team": "a"}, "settings": {"checks": {"plugins": {"absent": {}}}}}]},
+            "checks.plugins.absent: no package brings it; installed: none",
+        ),
+    ],
+)
+def test_check_looks_for_what_the_settings_point_at(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    said: str,
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    for name in ("shared_language_model", "load_transformers_lm"):
+        monkeypatch.setattr(f"gateway_plugin.screening.language_models.loading.{name}", load)
+    document = yaml.safe_load(SHIPPED.read_text())
+    document["guardrails"][0]["litellm_params"]["gateway_plugin"] |= settings
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump(document))
+    assert run(capsys, "check", str(config)) == (2, "", f"error: {config}: guardrail 'sda': {said}\n")
+
+
+def test_check_finds_a_plugin_and_options_that_it_does_not_take(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "brought.py").write_text("def make(*, limit=1):\n    raise RuntimeError('made')\n")
+    info = tmp_path / "brought-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: brought\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[sifwatch.checks]\nbrought = brought:make\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    document = yaml.safe_load(SHIPPED.read_text())
+    checks = document["guardrails"][0]["litellm_params"]["gateway_plugin"]["checks"]
+    config = tmp_path / "c.yaml"
+    for options, code, said in (
+        ({"limit": 3}, 0, "good"),
+        ({"limits": 3}, 2, "checks.plugins.brought: cannot be made (got an unexpected keyword argument"),
+    ):
+        checks["plugins"] = {"brought": {"options": options}}
+        config.write_text(yaml.safe_dump(document))
+        got, out, err = run(capsys, "check", str(config))
+        assert got == code
+        assert said in out + err
+
+
 def test_score_uses_the_thresholds_and_actions_of_a_configuration(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, language_model: SmolLM2
 ) -> None:
@@ -148,8 +229,18 @@ def test_calibrate_refuses_what_it_cannot_promise(
     assert run(capsys, "calibrate")[2] == "error: give one of --benign and --from-log\n"
 
 
-def test_check_reads_a_service_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_check_reads_a_service_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = SHIPPED.parents[1] / "gateway-api.yaml"
+    for name, where in (
+        ("SIF_GATEWAY_API_KEY", f"{service}: service.api_keys"),
+        ("REFERENCE_API_KEY", "models.reference.api_key"),
+    ):
+        monkeypatch.delenv(name, raising=False)
+        unset = f"error: {where}: environment variable {name} is not set\n"
+        assert run(capsys, "check", str(service)) == (2, "", unset)
+        monkeypatch.setenv(name, "k" * 32)
     assert run(capsys, "check", str(service))[:2] == (0, f"{service}: good, a service\n")
     wrong = tmp_path / "s.yaml"
     wrong.write_text(service.read_text().replace("gateway_plugin:", "gateway_plugin:\n  actoin: flag", 1))

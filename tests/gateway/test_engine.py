@@ -418,7 +418,7 @@ def test_without_an_allow_list_no_header_makes_us_hash_a_body(monkeypatch: pytes
         raise AssertionError("hashed")
 
     bench = Bench({})
-    monkeypatch.setattr("gateway_plugin.engine.AllowList.verify", verify)
+    monkeypatch.setattr("sif_offline.fingerprint.allow_header.AllowList.verify", verify)
     assert bench.call("odd", headers={HEADER.lower(): "v1;a;1;b;c"})[0].action is Action.FLAG
 
 

@@ -26,7 +26,7 @@ class StreamReader:
     def __init__(self, route: str, *, limit: int = MAX_ANSWER_BYTES) -> None:
         self.head: Mapping[str, Any] = {}
         self._route, self._limit = route, limit
-        self._rest, self._size, self._fault = b"", 0, False
+        self._rest, self._size, self._fault = bytearray(), 0, False
         self._texts: dict[int, list[str]] = {}
         self._calls = False
         self._whole: ReadAnswer | None = None
@@ -35,12 +35,16 @@ class StreamReader:
         """The next bytes, cut anywhere."""
         if self._fault:
             return
-        *lines, self._rest = (self._rest + data).replace(b"\r\n", b"\n").split(b"\n")
+        head, end, tail = data.rpartition(b"\n")
+        self._rest += head + end  # never searched again: an event of many pieces costs its length once
+        if end:
+            whole, self._rest = self._rest, bytearray()
+            for line in whole.split(b"\n"):
+                if line.startswith(b"data:"):
+                    self._event(bytes(line[5:]).strip())
+        self._rest += tail
         if len(self._rest) > self._limit:
             self._give_up()
-        for line in lines:
-            if line.startswith(b"data:"):
-                self._event(line[5:].strip())
 
     def answer(self) -> ReadAnswer:
         """What was said so far."""
@@ -54,7 +58,7 @@ class StreamReader:
         return said
 
     def _give_up(self) -> None:
-        self._rest, self._texts, self._fault = b"", {}, True
+        self._rest, self._texts, self._fault = bytearray(), {}, True
 
     def _event(self, data: bytes) -> None:
         if data == b"[DONE]":

@@ -15,6 +15,7 @@ from gateway_plugin.engine import Gateway
 from gateway_plugin.exchange import Exchange
 from gateway_plugin.litellm_exchange import proxy_metadata, read_exchange
 from gateway_plugin.litellm_headers import disclose, install
+from gateway_plugin.litellm_shutdown import close_with_proxy
 from gateway_plugin.metrics import default_metrics
 from gateway_plugin.reference import IN_REFERENCE_CALL, Complete, is_local
 from gateway_plugin.references import Models
@@ -76,8 +77,9 @@ class SDAGuardrail(CustomGuardrail):  # type: ignore[misc]
             raise
         except Exception as error:
             raise GatewayConfigError(f"{where}: {str(error).splitlines()[0]}") from error
-        # Held-back answers cost token-by-token delivery, so only where an answer can still be taken away.
         install()
+        close_with_proxy(self._gateway)
+        # Held-back answers cost token-by-token delivery, so only where an answer can still be taken away.
         self.streaming_buffer_until_moderated = self._gateway.holds_answers_back
         self.streaming_end_of_stream_only = True
 

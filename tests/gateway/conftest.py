@@ -300,6 +300,19 @@ def start_proxy(
         )
 
 
+def wait_until_ready(process: "subprocess.Popen[bytes]", client: httpx.Client, log: Path) -> None:
+    deadline = time.monotonic() + 240
+    while True:
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        try:
+            if client.get("/health/readiness").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.25)
+
+
 def stop(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
@@ -432,6 +445,7 @@ class Proxy:
 
 
 GIBBERISH_BLOCKED = {"perplexity": {"action": "block"}, "script_mixing": {"action": "block"}}
+ALLOW_SECRET = "a-secret-of-the-owner-and-the-operator"
 SPY = "tests.gateway.litellm_spy.Spy"
 JUDGES = {"judge_garbage": "ref", "error": "ref-down", "timeout": "ref-slow"}  # "ref" talks of a dog
 JUDGED = [
@@ -467,6 +481,11 @@ def proxy_guardrails() -> list[dict[str, Any]]:
         sda("sda-closed", ref="ref-down", checks={"divergence": {"on_failure": "closed"}}),
         sda("sda-replace-closed", checks={"divergence": {"on_failure": "closed"}}),
         sda("sda-dry", dry_run=True, checks=GIBBERISH_BLOCKED),
+        sda(
+            "sda-allow",
+            checks=GIBBERISH_BLOCKED,
+            allow_list=[{"name": "owner", "secret": ALLOW_SECRET}],
+        ),
         sda("sda-tell-id", disclosure="audit_id"),
         sda("sda-tell-nothing", disclosure="none"),
         sda("sda-remote", reference_is_local=False),
@@ -544,16 +563,7 @@ def proxy(
     headers = {"Authorization": f"Bearer {key}"}
     try:
         with httpx.Client(base_url=base, headers=headers, timeout=120, follow_redirects=True) as client:
-            deadline = time.monotonic() + 240
-            while True:
-                assert process.poll() is None, log.read_text()[-3000:]
-                assert time.monotonic() < deadline, log.read_text()[-3000:]
-                try:
-                    if client.get("/health/readiness").status_code == 200:
-                        break
-                except httpx.TransportError:
-                    pass
-                time.sleep(0.25)
+            wait_until_ready(process, client, log)
             yield Proxy(client=client, log=log, calls=calls)
     finally:
         stop(process)

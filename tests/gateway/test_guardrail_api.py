@@ -30,13 +30,21 @@ from gateway_plugin.screening.base import Finding, Query, Status
 from gateway_plugin.service_config import ServiceConfiguration, ServiceSettings, read_service_configuration
 from gateway_plugin.wire.bodies import parse_object
 from sif_offline.fingerprint.allow_header import Signer
-from tests.gateway.conftest import HONEST, LIKE_HONEST, completion, free_port, start_proxy, stop
+from tests.gateway.conftest import (
+    ALLOW_SECRET,
+    HONEST,
+    LIKE_HONEST,
+    completion,
+    free_port,
+    start_proxy,
+    stop,
+    wait_until_ready,
+)
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "What is the dog in this picture doing?"
 GIBBERISH = "vrondela Integrque YesDOMAIN"
 UNRELATED = "The International Conference"
-OWNER = "a-secret-of-the-owner-and-the-operator"
 KEYS = ("one-key-of-many-bytes", "two-key-of-many-bytes")
 
 
@@ -450,7 +458,7 @@ def behind(upstream: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "reference_model": "reference",
             "action": "replace",
             "checks": {"perplexity": {"action": "block"}},
-            "allow_list": [{"name": "owner", "secret": OWNER}],
+            "allow_list": [{"name": "owner", "secret": ALLOW_SECRET}],
             "overrides": [{"match": {"model": "main-blocked"}, "settings": {"action": "block"}}],
         },
         "models": {"reference": {"model": "ref", "api_base": upstream.url}},
@@ -471,16 +479,7 @@ def behind(upstream: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     headers = {"Authorization": f"Bearer sk-{key}"}
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=120) as client:
-            deadline = time.monotonic() + 240
-            while True:
-                assert process.poll() is None, log.read_text()[-3000:]
-                assert time.monotonic() < deadline, log.read_text()[-3000:]
-                try:
-                    if client.get("/health/readiness").status_code == 200:
-                        break
-                except httpx.TransportError:
-                    pass
-                time.sleep(0.25)
+            wait_until_ready(process, client, log)
             yield Behind(client, f"http://127.0.0.1:{service_port}")
     finally:
         stop(process)
@@ -541,7 +540,7 @@ def test_behind_a_proxy_other_routes_are_replaced_where_they_are_not_streamed(be
 
 def test_behind_a_proxy_an_owners_signed_probe_passes(behind: Behind) -> None:
     body = {"model": "main", "messages": [{"role": "user", "content": f"DIVERGE {GIBBERISH}"}]}
-    signed = Signer(name="owner", secret=OWNER.encode()).headers(body)
+    signed = Signer(name="owner", secret=ALLOW_SECRET.encode()).headers(body)
     answer = behind.chat(f"DIVERGE {GIBBERISH}", headers=signed)
     assert answer.status_code == 200, answer.text
     assert answer.json()["choices"][0]["message"]["content"].startswith(UNRELATED)

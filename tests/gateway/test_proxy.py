@@ -5,8 +5,12 @@ import io
 import json
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
+
+from sif_offline.fingerprint.allow_header import Signer
+from tests.gateway.conftest import ALLOW_SECRET, ROUTES, route_body
 
 QUESTION = "What is the dog in this picture doing?"
 GIBBERISH = (
@@ -232,3 +236,31 @@ def test_the_shipped_configuration_blocks_gibberish_and_flags_divergence(proxy: 
     flagged = proxy.metric("sif_gateway_decisions_total", check="divergence", result="flagged")
     assert proxy.answer(f"DIVERGE {QUESTION}", "sda").startswith("The International")
     assert proxy.metric("sif_gateway_decisions_total", check="divergence", result="flagged") == flagged + 1
+
+
+@pytest.mark.parametrize("route", ["chat", "responses", "messages"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_owners_signed_probe_passes_unscreened_once_and_for_its_query_alone(
+    proxy: Any, upstream: Any, route: str, stream: bool
+) -> None:
+    def ask(said: str, headers: dict[str, str]) -> httpx.Response:
+        body = {
+            **route_body(route, said),
+            "guardrails": ["sda-allow"],
+            **({"stream": True} if stream else {}),
+        }
+        return proxy.client.post(ROUTES[route], json=body, headers=headers)
+
+    probe = f"DIVERGE {GIBBERISH}"
+    signed = Signer(name="owner", secret=ALLOW_SECRET.encode()).headers(route_body(route, probe))
+    other = ask(f"{probe} now", signed)
+    assert other.status_code == 400, "another query under the header"
+    bypassed = {"check": "allow_list", "result": "bypassed"}
+    before, asked = proxy.decisions(**bypassed), upstream.asked.copy()
+    passed = ask(probe, signed)
+    assert passed.status_code == 200, passed.text
+    assert "Vienna" in passed.text
+    assert upstream.asked - asked == {"main": 1}
+    assert proxy.decisions(**bypassed) == before + 1
+    assert ask(probe, signed).status_code == 400, "the header a second time"
+    assert ask(probe, {}).status_code == 400

@@ -5,15 +5,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway_plugin.exchange import Caller, Exchange
-from gateway_plugin.wire.queries import ReadQuery, read_query
+from gateway_plugin.wire.queries import ROUTES, ReadQuery, read_query
 
-ROUTES = {
-    "chat/completions": "chat",
-    "responses": "responses",
-    "messages": "messages",
-    "embeddings": "embeddings",
-    "completions": "completions",
-}
+# LiteLLM serves them under other prefixes too, and under none.
+_ENDS = {path.removeprefix("/v1/"): route for path, route in ROUTES.items()}
 CHATS = frozenset({"chat", "responses", "messages"})
 
 
@@ -33,7 +28,7 @@ def read_exchange(
         unread=query.unread,
         request=request,
         headers=_headers(request),
-        caller=_caller(request),
+        caller=caller_of(proxy_metadata(request)),
         answers=texts if late else (),
         has_tool_calls=late and bool(inputs.get("tool_calls")),
     )
@@ -50,7 +45,7 @@ def _call(request: Mapping[str, Any], logging_obj: Any) -> str:
 def _route(request: Mapping[str, Any]) -> str:
     received = request.get("proxy_server_request")
     path = urlsplit(str(received.get("url") or "")).path if isinstance(received, Mapping) else ""
-    return next((route for end, route in ROUTES.items() if path.endswith(end)), "other")
+    return next((route for end, route in _ENDS.items() if path.endswith(end)), "other")
 
 
 def _headers(request: Mapping[str, Any]) -> dict[str, str]:
@@ -70,17 +65,20 @@ def proxy_metadata(request: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((place for place in found if place.get("user_api_key_hash")), found[-1] if found else {})
 
 
-def _caller(request: Mapping[str, Any]) -> Caller:
-    """As the proxy authenticated them."""
-    own = proxy_metadata(request)
+def caller_of(own: Mapping[str, Any]) -> Caller:
+    """As the proxy authenticated them, from what it wrote down about who asks."""
 
     def named(*names: str) -> list[str]:
-        return [str(own[name]) for name in names if own.get(name)]
+        return [value for name in names if isinstance(value := own.get(name), str) and value]
 
-    team = named("user_api_key_team_alias", "user_api_key_team_id")
-    keys = named("user_api_key_alias", "user_api_key_key_alias", "user_api_key_hash", "user_api_key_token")
     user = named("user_api_key_end_user_id", "user_api_key_user_id")
-    return Caller(teams=frozenset(team), keys=frozenset(keys), end_user=user[0] if user else "")
+    return Caller(
+        teams=frozenset(named("user_api_key_team_alias", "user_api_key_team_id")),
+        keys=frozenset(
+            named("user_api_key_alias", "user_api_key_key_alias", "user_api_key_hash", "user_api_key_token")
+        ),
+        end_user=user[0] if user else "",
+    )
 
 
 def _messages(inputs: Mapping[str, Any], query: ReadQuery) -> Sequence[Mapping[str, Any]]:

@@ -292,8 +292,8 @@ def test_a_large_call_is_read_off_the_event_loop(client: TestClient, monkeypatch
 
         return noted
 
-    monkeypatch.setattr("gateway_plugin.guardrail_api.parse_object", noting("parse", parse_object))
-    monkeypatch.setattr("gateway_plugin.guardrail_api.digest_of", noting("digest", digest_of))
+    monkeypatch.setattr("gateway_plugin.guardrail_service.parse_object", noting("parse", parse_object))
+    monkeypatch.setattr("gateway_plugin.guardrail_service.digest_of", noting("digest", digest_of))
     loops: set[int] = set()
 
     async def compare(self: Any, answers: Sequence[str], reference: str) -> list[Finding]:

@@ -6,35 +6,24 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from gateway_plugin.calls import CallState, CallStates
 from gateway_plugin.config import Configuration, GatewaySettings
-from gateway_plugin.exchange import Exchange, query_images, query_texts, why_not_replaceable
+from gateway_plugin.exchange import Exchange, query_texts, why_not_replaceable
 from gateway_plugin.loading import load_screener, load_screeners
 from gateway_plugin.metrics import GatewayMetrics
-from gateway_plugin.reference import CallBudget, ReferenceAnswer
-from gateway_plugin.references import Models, References, joined_parts
+from gateway_plugin.references import Models
 from gateway_plugin.resolving import allowed_callers
+from gateway_plugin.rooms import Room
 from gateway_plugin.screener import Screener
-from gateway_plugin.screening.base import Asked, Finding, Phase, Query, Status
-from gateway_plugin.screening.policy import Action, OnFailure, Policy
+from gateway_plugin.screening.base import Phase, Query, Status
+from gateway_plugin.screening.policy import Action, OnFailure
 from gateway_plugin.verdict import ALLOW_LIST, Reporter, Verdict
 from sif_offline.fingerprint.allow_header import HEADER, AllowHeaderError
 
 logger = logging.getLogger("sifwatch.gateway")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Room:
-    """What belongs to one set of settings."""
-
-    settings: GatewaySettings
-    policy: Policy
-    screener: Screener
-    references: References
-    asking: CallBudget
 
 
 class Gateway:
@@ -51,7 +40,7 @@ class Gateway:
         rng: random.Random | None = None,
     ) -> None:
         """Loads the models that the enabled checks need (seconds). ``rng`` draws the sampled exchanges."""
-        self.name, self._configuration, self._models, self._metrics = name, configuration, models, metrics
+        self.name, self._configuration, self._metrics = name, configuration, metrics
         self._reporter = Reporter(name=name, settings=configuration.settings, metrics=metrics)
         general = configuration.settings
         self._states = CallStates(
@@ -59,18 +48,12 @@ class Gateway:
             ttl_s=general.state_ttl_s,
             on_lost=lambda kind: metrics.states_lost.labels(kind).inc(),
         )
-        self._rng = rng or random.Random()
+        rng = rng or random.Random()
         self._allowed = allowed_callers(general)
         load = screeners or (lambda settings: load_screener(settings, metrics=metrics))
         every = configuration.every
         self._rooms = {
-            id(settings): _Room(
-                settings=settings,
-                policy=settings.policy(),
-                screener=screener,
-                references=References(settings, models=models, rng=self._rng),
-                asking=CallBudget(settings.asking_calls_per_minute),
-            )
+            id(settings): Room(settings, screener=screener, models=models, metrics=metrics, rng=rng)
             for settings, screener in zip(every, load_screeners(every, load), strict=True)
         }
 
@@ -95,10 +78,10 @@ class Gateway:
         findings = await room.screener.score_query(Query(texts=texts), unread=unread)
         decision = room.policy.decide(findings)
         if decision.action is not Action.BLOCK and room.screener.asks_in(Phase.REQUEST):
-            findings += await self._asked(exchange, room, Phase.REQUEST)
+            findings += await room.ask(exchange, Phase.REQUEST)
             decision = room.policy.decide(findings)
         effective = decision.action
-        if effective is Action.REPLACE and (why := self._why_no_reference(exchange, room)):
+        if effective is Action.REPLACE and (why := room.why_no_replacement(exchange)):
             effective = self._instead_of_replacing(room, decision.by, kind="not_replaceable", why=why)
         dry = room.settings.dry_run
         replacing = effective is Action.REPLACE and not dry
@@ -109,7 +92,7 @@ class Gateway:
             state.findings = tuple(findings)
             if room.screener.asks_in(Phase.RESPONSE):
                 self._states.keep(exchange.call, exchange.messages)
-            if replacing or self._compares(exchange, room):
+            if replacing or room.compares(exchange):
                 state.reference = room.references.start(exchange, must=replacing)
         return self._reporter.verdict(
             exchange,
@@ -133,16 +116,16 @@ class Gateway:
         if state.lost and not exchange.messages and not exchange.fault:
             exchange = replace(exchange, fault="lost_state")  # the answer can be held against nothing
         task = state.reference
-        if task is None and (state.wants_replacement or self._compares(exchange, room)):
+        if task is None and (state.wants_replacement or room.compares(exchange)):
             task = room.references.start(exchange, must=bool(state.wants_replacement))
         reference = await task if task is not None else None
-        findings = self._unread(exchange, room) or await self._compare(exchange, room, reference)
+        findings = room.unread(exchange) or await room.compare(exchange, reference)
         decide = partial(room.policy.decide, earlier=state.findings, replaced_by=state.wants_replacement)
         decision = decide(findings)
         judged = exchange.answers and not exchange.fault and decision.action is not Action.BLOCK
         if judged and room.screener.asks_in(Phase.RESPONSE):
             whole = exchange if exchange.messages else replace(exchange, messages=state.messages)
-            findings += await self._asked(whole, room, Phase.RESPONSE, reference=reference)
+            findings += await room.ask(whole, Phase.RESPONSE, reference=reference)
             decision = decide(findings)
         if not findings and not state.wants_replacement:
             return Verdict(audit_id=state.audit_id)
@@ -181,74 +164,13 @@ class Gateway:
             self._metrics.failures.labels(check=ALLOW_LIST, kind=error.reason).inc()
             return ""
 
-    async def _asked(
-        self, exchange: Exchange, room: _Room, phase: Phase, *, reference: ReferenceAnswer | None = None
-    ) -> list[Finding]:
-        """What the checks say that ask a model themselves."""
-        texts, _ = query_texts(exchange, transcript=room.settings.transcript)
-        asked = Asked(
-            query=Query(texts=texts, images=await asyncio.to_thread(query_images, exchange)),
-            messages=exchange.messages,
-            model=exchange.model,
-            response="\n".join(exchange.answers) if exchange.answers else None,
-            reference=reference.text if reference is not None else None,
-        )
-        count = self._metrics.asked_calls.inc
-        ask = self._models.asker(exchange, room.settings, budget=room.asking, on_call=count)
-        return await room.screener.ask(phase, asked, ask)
-
-    def _room(self, exchange: Exchange) -> _Room:
+    def _room(self, exchange: Exchange) -> Room:
         caller = exchange.caller
         return self._rooms[
             id(self._configuration.pick(teams=caller.teams, keys=caller.keys, model=exchange.model))
         ]
 
-    def _unread(self, exchange: Exchange, room: _Room) -> list[Finding]:
-        """A failure of every check that could not see the answer."""
-        late = frozenset({Phase.RESPONSE})
-        names = [name for name, check in room.settings.each().items() if check.phases == late]
-        if not exchange.fault or exchange.model == room.settings.reference_model:
-            return []
-        for name in names:
-            self._metrics.failures.labels(check=name, kind=exchange.fault).inc()
-        return [Finding(check=name, status=Status.FAILED, reason=exchange.fault) for name in names]
-
-    async def _compare(
-        self, exchange: Exchange, room: _Room, reference: ReferenceAnswer | None
-    ) -> list[Finding]:
-        name = "divergence"
-        if not self._compares(exchange, room) or reference is None:
-            return []
-        if reference.left_out is not None:
-            status = reference.left_out if exchange.answers else Status.SKIPPED
-            if status is Status.FAILED:
-                self._metrics.failures.labels(check=name, kind=reference.failure).inc()
-            return [Finding(check=name, status=status, reason=reference.failure)]
-        outcome = "ok" if reference.text is not None else "failed"
-        self._metrics.reference_seconds.labels(outcome).observe(reference.seconds)
-        self._metrics.reference_tokens.labels("prompt").inc(reference.prompt_tokens)
-        self._metrics.reference_tokens.labels("completion").inc(reference.completion_tokens)
-        self._metrics.reference_cost.inc(max(reference.cost, 0.0))
-        if reference.text is None:
-            self._metrics.failures.labels(check=name, kind=reference.failure).inc()
-            return [Finding(check=name, status=Status.FAILED, reason=reference.failure)]
-        return await room.screener.compare(exchange.answers, reference.text)
-
-    def _compares(self, exchange: Exchange, room: _Room) -> bool:
-        """Whether this call's answer is held against a reference; a model is not compared with itself."""
-        return "divergence" in room.settings.each() and exchange.model != room.settings.reference_model
-
-    def _why_no_reference(self, exchange: Exchange, room: _Room) -> str:
-        """Why no reference answer can take this call's answer's place; empty when one can."""
-        if exchange.model == room.settings.reference_model:
-            return "the reference model itself is asked"
-        if not joined_parts(exchange.messages):
-            return "the query cannot be put to the reference model"
-        if not exchange.call:
-            return "its answer could not be told from others"
-        return why_not_replaceable(exchange)
-
-    def _instead_of_replacing(self, room: _Room, check: str, *, kind: str, why: str) -> Action:
+    def _instead_of_replacing(self, room: Room, check: str, *, kind: str, why: str) -> Action:
         """Where no replacement can be had: pass it flagged, or block it where the check fails closed."""
         self._metrics.failures.labels(check=check, kind=kind).inc()
         closed = room.policy.rule(check).on_failure is OnFailure.CLOSED

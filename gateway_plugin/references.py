@@ -98,21 +98,18 @@ class References:
         must: a replacement waits for it, so neither sampling nor the budget leaves it out.
         """
         complete, settings = self._models.complete(), self._settings
-        if not exchange.messages:
-            return _left_out(NO_MESSAGES, Status.UNSCORABLE)
-        if complete is None:
-            return _left_out("reference_error", Status.FAILED)
-        messages = joined_parts(exchange.messages)
-        if messages is None:
-            return _left_out(TOO_MANY, Status.UNSCORABLE)
         address = self._models.address(str(settings.reference_model))
         if why := not_shared(settings, address, exchange.messages):
             return _left_out(f"reference_{why}", Status.SKIPPED)
-        if not must:
-            if self._rng.random() >= settings.reference_sampling_rate:
-                return _left_out("reference_sampled_out", Status.SKIPPED)
-            if not self._budget.take():
-                return _left_out("reference_budget", Status.FAILED)
+        if not must and self._rng.random() >= settings.reference_sampling_rate:
+            return _left_out("reference_sampled_out", Status.SKIPPED)
+        messages = joined_parts(exchange.messages)
+        if not messages:
+            return _left_out(NO_MESSAGES if messages is not None else TOO_MANY, Status.UNSCORABLE)
+        if complete is None:
+            return _left_out("reference_error", Status.FAILED)
+        if not must and not self._budget.take():
+            return _left_out("reference_budget", Status.FAILED)
         return asyncio.create_task(
             ask_reference(
                 complete,

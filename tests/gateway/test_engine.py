@@ -286,9 +286,16 @@ def test_an_answer_that_cannot_be_compared_is_what_on_unscorable_says(
         assert finding.status is Status.UNSCORABLE
         assert finding.reason == "the query cannot be put to another model"
         assert bench.reference.asked == []
-    nothing = bench.call("hello", "", request={"model": "main", **body}, answers=(), **wire)[1]
-    assert nothing is not None
-    assert nothing.decision.findings[0].status is Status.SKIPPED  # type: ignore[union-attr]
+    blocking = {"checks": {"divergence": {"on_unscorable": "block"}}}
+    for unwanted, more in (
+        (Bench(blocking), {"answers": ()}),  # an answer without a text
+        (Bench(blocking | {"reference_sampling_rate": 0.0}), {}),
+        (Bench(blocking, address="https://api.example.com/v1"), {}),
+    ):
+        _, second = unwanted.call("hello", request={"model": "main", **body}, **wire, **more)
+        assert second is not None
+        assert second.action is Action.ALLOW
+        assert second.decision.findings[0].status is Status.SKIPPED  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("judge", JUDGES)

@@ -153,21 +153,21 @@ def test_without_its_language_model_the_proxy_does_not_start(upstream: Any, tmp_
 def test_a_damaged_language_model_is_one_line_that_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gateway_plugin.screening import language_model as module
+    from gateway_plugin.screening.language_models import gguf, smollm2
 
-    gguf = module.packaged_gguf()
-    folder = tmp_path / "sifwatch" / f"smollm2-{module.CACHE_LAYOUT}-{module._digest(gguf)[:24]}"
+    name = f"smollm2-{gguf.CACHE_LAYOUT}-{gguf._digest(gguf.packaged_gguf())[:24]}"
+    folder = tmp_path / "sifwatch" / name
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"not a model")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    module._loaded.cache_clear()
+    smollm2._loaded.cache_clear()
     try:
-        with pytest.raises(module.LanguageModelError, match="cannot be loaded as a language model") as caught:
-            module.shared_language_model()
+        with pytest.raises(gguf.LanguageModelError, match="cannot be loaded as a language model") as caught:
+            smollm2.shared_language_model()
         assert str(folder) in str(caught.value)
         assert "\n" not in str(caught.value)
     finally:
-        module._loaded.cache_clear()
+        smollm2._loaded.cache_clear()
 
 
 def test_a_guardrail_whose_model_is_gone_raises_what_stops_the_proxy(

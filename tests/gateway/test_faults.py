@@ -154,6 +154,7 @@ def test_a_damaged_language_model_is_one_line_that_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gateway_plugin.screening.language_models import gguf, smollm2
+    from gateway_plugin.screening.language_models.base import LanguageModelError
 
     name = f"smollm2-{gguf.CACHE_LAYOUT}-{gguf._digest(gguf.packaged_gguf())[:24]}"
     folder = tmp_path / "sifwatch" / name
@@ -162,7 +163,7 @@ def test_a_damaged_language_model_is_one_line_that_names_the_file(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     smollm2._loaded.cache_clear()
     try:
-        with pytest.raises(gguf.LanguageModelError, match="cannot be loaded as a language model") as caught:
+        with pytest.raises(LanguageModelError, match="cannot be loaded as a language model") as caught:
             smollm2.shared_language_model()
         assert str(folder) in str(caught.value)
         assert "\n" not in str(caught.value)

@@ -23,13 +23,14 @@ from gateway_plugin.screening.batching import BatchWorker, QueueFullError
 from gateway_plugin.screening.cascade import CascadeCheck
 from gateway_plugin.screening.divergence import DivergenceCheck
 from gateway_plugin.screening.script_mixing import ScriptMixingCheck
+from gateway_plugin.screening.stretches import MOST, STRETCH
 from gateway_plugin.tracing import span
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 ON_THE_LOOP = 1_000  # characters: texts that are shorter together are looked at on the event loop, in 1 ms
-LONGEST_SCORED = 4_096  # characters, about what max_tokens lets through of one text
-BUDGET = 8_192  # characters of one query that the language model looks at
+LONGEST_SCORED = MOST * STRETCH  # characters of one text that the language model reads
+BUDGET = LONGEST_SCORED  # characters of one query that the language model reads
 QUICK = 4_000  # characters: of a longer text the cheap model too runs behind the queue
 
 

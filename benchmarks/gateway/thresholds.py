@@ -131,7 +131,8 @@ def under(settings: dict[str, dict[str, float | int]], scored: Sequence[Scored])
             found.get("adjusted_window_perplexity", 0.0) >= perplexity.get("suspect_window", float("inf"))
             or (
                 found.get("tokens", 0) >= 16
-                and found.get("adjusted_perplexity", 0.0) >= perplexity.get("suspect_whole", float("inf"))
+                and found.get("adjusted_stretch_perplexity", 0.0)
+                >= perplexity.get("suspect_stretch", float("inf"))
             )
             or (each.cascade.measures.get("cheap_suspect_excess", -1.0) >= 0)
             or row["script_mixing"]["script_changes"] >= mixing.get("suspect_changes", float("inf"))
@@ -171,7 +172,7 @@ def main() -> None:
         "--plot", type=Path, help="draw both models' worst windows of every prompt (PNG, SVG)"
     )
     parser.add_argument("--calibration-plot", type=Path, help="draw the first half and its thresholds")
-    parser.add_argument("--precision", choices=get_args(Precision), default="bf16")
+    parser.add_argument("--precision", choices=get_args(Precision), default="auto")
     parser.add_argument("--rate", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

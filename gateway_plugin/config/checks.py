@@ -33,7 +33,8 @@ class CheckSettings(Strict):
 
 
 class PerplexitySettings(CheckSettings):
-    """``max_tokens``: of a longer text the two ends are scored and the finding says so.
+    """``max_tokens``: of a longer text the two ends are scored and the finding says so; with the cascade a
+        long text comes in stretches, which are shorter.
 
     cascade: a small statistical model decides what is plain, the language model only the rest;
         cheap_clear_margin and cheap_suspect_margin are bits per character added to its shipped limits.
@@ -43,18 +44,22 @@ class PerplexitySettings(CheckSettings):
 
     suspect_window: float = PerplexityThresholds.suspect_window
     hit_window: float = PerplexityThresholds.hit_window
-    suspect_whole: float = PerplexityThresholds.suspect_whole
+    suspect_stretch: float = PerplexityThresholds.suspect_stretch
+    hit_stretch: float = PerplexityThresholds.hit_stretch
     max_tokens: Annotated[int, Field(ge=64, le=8192)] = 1024
     cascade: bool = True
     cheap_clear_margin: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     cheap_suspect_margin: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     language_model: str = "smollm2"
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
     api_key: SecretStr | None = None
 
     def thresholds(self) -> PerplexityThresholds:
         return PerplexityThresholds(
-            suspect_window=self.suspect_window, hit_window=self.hit_window, suspect_whole=self.suspect_whole
+            suspect_window=self.suspect_window,
+            hit_window=self.hit_window,
+            suspect_stretch=self.suspect_stretch,
+            hit_stretch=self.hit_stretch,
         )
 
     @model_validator(mode="after")

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 
 from gateway_plugin.screening.base import Finding, Phase, Query, Status, worst
 from gateway_plugin.screening.cheap.check import CheapCheck, CheapScore, Triage
 from gateway_plugin.screening.perplexity import PerplexityCheck, unfit
+from gateway_plugin.screening.stretches import reading
 
 # The reference model knows English: an honest sentence in Danish, Hungarian or Turkish, or one with typos,
 # reaches worst windows of 13,000 to 38,000, while the cheap model finds it language (up to 2 bits a character
@@ -58,6 +61,10 @@ class CascadeCheck:
     def score_texts(self, texts: Sequence[str]) -> list[Finding]:
         """One finding a text, in order; what the cheap model leaves open is scored in shared batches.
 
+        Of a text of more than 1,024 characters the language model reads the stretches that the cheap model
+        does not clear, the strangest first; the gravest decides, and where some are left over the text
+        counts as unscorable besides.
+
         Measures: cheap_bits_per_character, cheap_clear_excess and cheap_suspect_excess where the cheap
         model ran; those of :class:`PerplexityCheck` where the neural one did; none of an unscorable text.
         """
@@ -72,17 +79,36 @@ class CascadeCheck:
             for index, reason in enumerate(reasons)
             if not reason and (decided[index] is None or self._always_neural)
         ]
-        judged: dict[int, Finding] = {}
-        if self._neural is not None:
-            allowances = [foreign_allowance(cheap[index]) for index in asked]
-            found = self._neural.score_texts([texts[index] for index in asked], allowances=allowances)
-            judged = dict(zip(asked, found, strict=True))
+        judged = dict(zip(asked, self._judged([(texts[i], cheap[i]) for i in asked]), strict=True))
         return [
             Finding(check=self.name, status=Status.UNSCORABLE, reason=reason)
             if reason
             else self._joined(cheap[index], decided[index], judged.get(index))
             for index, reason in enumerate(reasons)
         ]
+
+    def _judged(self, asked: Sequence[tuple[str, CheapScore | None]]) -> list[Finding | None]:
+        """What the neural model makes of each text; ``None`` without one."""
+        if self._neural is None:
+            return [None] * len(asked)
+        readings = [reading(text, cheap=self._cheap, score=score) for text, score in asked]
+        stretches = [(*pair, each.whole) for each in readings for pair in each.stretches]
+        findings = iter(
+            self._neural.score_texts(
+                [text for text, _, _ in stretches],
+                allowances=[foreign_allowance(score) for _, score, _ in stretches],
+                wholes=[whole for _, _, whole in stretches],
+            )
+        )
+        found: list[Finding | None] = []
+        for each in readings:
+            ours = list(islice(findings, len(each.stretches)))
+            if each.unread:
+                reason = f"{each.unread} not scored"
+                ours.append(Finding(check=self.name, status=Status.UNSCORABLE, reason=reason))
+            clear = Finding(check=self.name, status=Status.CLEAR)
+            found.append(worst(ours, check=self.name) if ours else clear)
+        return found
 
     def _said(self, score: CheapScore) -> Finding | None:
         """A finding where the cheap model decides."""
@@ -106,7 +132,7 @@ class CascadeCheck:
             found = [Finding(check=self.name, status=Status.SUSPECT, reason=reason)]
         deciding = worst(found, check=self.name)
         measures = ({} if score is None else _measures(score)) | dict(judged.measures if judged else {})
-        return Finding(check=self.name, status=deciding.status, measures=measures, reason=deciding.reason)
+        return replace(deciding, measures=measures)
 
 
 def foreign_allowance(score: CheapScore | None) -> float:

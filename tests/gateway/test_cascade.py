@@ -1,6 +1,12 @@
 """The cascade: what the cheap model decides, what goes on to the neural one, and what a finding carries."""
 
+import inspect
+import json.decoder
+import json.encoder
+import textwrap
 from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,6 +16,7 @@ from gateway_plugin.screening.cascade import CascadeCheck
 from gateway_plugin.screening.cheap.check import shared_cheap_check
 from gateway_plugin.screening.language_models.smollm2 import SmolLM2
 from gateway_plugin.screening.perplexity import PerplexityCheck
+from gateway_plugin.screening.stretches import MOST
 
 CLEAR = "What is the name of the building in the background of this picture?"
 GIBBERISH = "vrondelaCsuperIntegrqueYesDOMAINtroppoSkipValKLangagensTRWriteOutJaquelinesPuntoEXPheadness"
@@ -98,3 +105,55 @@ def test_no_texts_are_no_findings() -> None:
 def test_gibberish_is_found_wherever_it_stands(language_model: SmolLM2, place: str) -> None:
     check = CascadeCheck(cheap=shared_cheap_check(), neural=PerplexityCheck(model=language_model))
     assert check.score(Query(texts=(place.format(GIBBERISH, CLEAR),))).status is Status.HIT
+
+
+DOCUMENT = "\n\n".join(
+    path.read_text(encoding="utf-8")
+    for path in sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
+    if path.name != "figures.md"
+)[:100_000]
+
+
+@pytest.mark.parametrize("length", [1_500, 4_000, 8_000])
+def test_gibberish_in_the_middle_of_a_long_document_is_a_hit(language_model: SmolLM2, length: int) -> None:
+    check = CascadeCheck(cheap=shared_cheap_check(), neural=PerplexityCheck(model=language_model))
+    half = length // 2
+    text = f"{DOCUMENT[:half]} {GIBBERISH} {DOCUMENT[half:length]}"
+    assert check.score(Query(texts=(text,))).status is Status.HIT
+
+
+@pytest.mark.parametrize("module", [textwrap, json.decoder, json.encoder])
+def test_pages_of_honest_code_are_clear(language_model: SmolLM2, module: ModuleType) -> None:
+    check = CascadeCheck(cheap=shared_cheap_check(), neural=PerplexityCheck(model=language_model))
+    text = inspect.getsource(module)[:7_000]
+    assert len(text) > 6_000
+    assert check.score(Query(texts=(text,))).status is Status.CLEAR
+
+
+def test_a_document_too_long_to_be_read_is_never_called_clear(language_model: SmolLM2) -> None:
+    check = CascadeCheck(cheap=shared_cheap_check(), neural=PerplexityCheck(model=language_model))
+    text = f"{DOCUMENT[:45_000]} {GIBBERISH} {DOCUMENT[45_000:90_000]}"
+    assert check.score(Query(texts=(text,))).status is not Status.CLEAR
+
+
+def test_of_a_long_text_the_language_model_reads_what_the_cheap_one_leaves_open() -> None:
+    model = Counting(1.0)
+    text = f"{CLEAR} " * 200 + f"{GIBBERISH} " + f"{CLEAR} " * 200
+    (finding,) = cascade(model).score_texts([text])
+    assert finding.status is Status.CLEAR
+    assert 1 <= len(model.asked) <= 2  # stretches overlap
+    assert all(GIBBERISH[20:40] in stretch and len(stretch) <= 512 for stretch in model.asked)
+
+
+def test_more_strange_stretches_than_are_read_leave_a_text_unscored() -> None:
+    model = Counting(1.0)
+    (finding,) = cascade(model).score_texts([f"{GIBBERISH} " * 200])
+    assert len(model.asked) == MOST
+    found = {finding.status, *finding.beside}
+    assert Status.UNSCORABLE in found
+
+
+def test_a_text_beyond_a_hundred_thousand_characters_is_not_called_clear() -> None:
+    (finding,) = cascade(Counting(1.0)).score_texts([f"{CLEAR} " * 2_000])
+    assert finding.status is Status.UNSCORABLE
+    assert "characters not scored" in finding.reason

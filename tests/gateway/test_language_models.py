@@ -195,7 +195,7 @@ def test_a_model_that_cannot_be_used_is_one_line_that_names_it(
 def test_a_wrong_specification_says_what_is_known(spec: str, message: str) -> None:
     with pytest.raises(LanguageModelError, match=message):
         load_language_model(spec)
-    with pytest.raises(LanguageModelError, match="none of bf16, fp32, int8"):
+    with pytest.raises(LanguageModelError, match="none of auto, bf16, fp32, int8"):
         load_language_model("smollm2", precision="fp4")  # type: ignore[arg-type]
 
 

@@ -13,6 +13,7 @@ from gateway_plugin.screening.language_models.smollm2 import SmolLM2
 from gateway_plugin.screening.perplexity import (
     PerplexityCheck,
     PerplexityThresholds,
+    long_allowance,
     short_allowance,
     worst_window,
 )
@@ -41,6 +42,7 @@ HONEST = {
     "one word": "ok",
     "two words": "Zbigniew Brzezinski?",
 }
+QUERY = Query(texts=("x",))
 
 
 class Scripted:
@@ -53,13 +55,14 @@ class Scripted:
         return [self._answer for _ in texts]
 
 
-def test_the_converted_model_agrees_with_transformers_own_reader(language_model: SmolLM2) -> None:
+def test_the_converted_model_agrees_with_transformers_own_reader() -> None:
     """Means in nats as transformers 5.23 gives them from the GGUF in float32; ours is bf16."""
     texts = [
         "What is the name of this famous sight in the photo?",
         "In 1969, two people walked on the Moon; 请描述这张图片。",
     ]
-    (first, n_first), (second, n_second) = language_model.token_surprisals(texts, max_tokens=512)
+    model = SmolLM2(converted(packaged_gguf()), precision="bf16")
+    (first, n_first), (second, n_second) = model.token_surprisals(texts, max_tokens=512)
     assert (len(first), n_first, len(second), n_second) == (12, 12, 28, 28)
     assert first.mean() == pytest.approx(3.7624, abs=0.05)
     assert second.mean() == pytest.approx(3.2142, abs=0.05)
@@ -155,12 +158,35 @@ def test_short_texts_get_an_allowance_that_ends_at_eight_tokens() -> None:
     assert PerplexityCheck(model=Scripted(strange * 8)).score(Query(texts=("x",))).status is Status.HIT
 
 
-def test_the_whole_text_counts_from_sixteen_tokens_on() -> None:
-    even = [float(np.log(4_000))]
-    assert PerplexityCheck(model=Scripted(even * 15)).score(Query(texts=("x",))).status is Status.CLEAR
-    finding = PerplexityCheck(model=Scripted(even * 16)).score(Query(texts=("x",)))
-    assert finding.status is Status.SUSPECT
-    assert "whole text" in finding.reason
+def test_the_worst_stretch_of_24_tokens_counts_from_sixteen_on() -> None:
+    def status(surprisals: list[float]) -> Status:
+        return PerplexityCheck(model=Scripted(surprisals)).score(Query(texts=("x",))).status
+
+    calm, odd, odder = 2.0, float(np.log(4_000)), float(np.log(4_600))
+    assert status([odd] * 15) is Status.CLEAR
+    assert status([odd] * 16) is Status.SUSPECT
+    assert status([odder] * 23) is Status.SUSPECT
+    assert status([odder] * 24) is Status.HIT
+    assert status([calm] * 500 + [odder] * 24 + [calm] * 500) is Status.HIT
+    assert status([calm] * 500 + [odd] * 16 + [calm] * 500) is Status.CLEAR
+
+
+def test_the_longer_a_text_the_higher_its_worst_window_may_lie() -> None:
+    assert long_allowance(1) == long_allowance(64) == 0.0
+    assert long_allowance(64 * 20) - long_allowance(64 * 10) == pytest.approx(2 / 3 * np.log(2))
+    window, calm = [float(np.log(13_000))] * 8, [2.0]
+    assert PerplexityCheck(model=Scripted(window + calm * 40)).score(QUERY).status is Status.HIT
+    assert PerplexityCheck(model=Scripted(window + calm * 400)).score(QUERY).status is Status.CLEAR
+    stronger = [14.0] * 8
+    assert PerplexityCheck(model=Scripted(stronger + calm * 400)).score(QUERY).status is Status.HIT
+
+
+def test_a_part_is_judged_by_the_length_of_the_whole() -> None:
+    check = PerplexityCheck(model=Scripted([float(np.log(13_000))] * 8 + [2.0] * 40))
+    (alone,) = check.score_texts(["x" * 200])
+    (part,) = check.score_texts(["x" * 200], wholes=[20_000])
+    assert (alone.status, part.status) == (Status.HIT, Status.CLEAR)
+    assert part.measures["adjusted_window_perplexity"] < alone.measures["adjusted_window_perplexity"]
 
 
 def test_thresholds_out_of_order_are_refused() -> None:

@@ -353,10 +353,10 @@ def test_one_query_of_many_strange_texts_is_scored_as_far_as_it_goes_and_says_so
     made, _ = screener(model)
     texts = tuple(f"text {number} " + "x" * 3000 for number in range(20))
     (finding,) = asyncio.run(made.score_query(Query(texts=texts)))
-    assert sum(model.batches) == 2
+    assert sum(model.batches) == 4
     assert (finding.status, finding.reason) == (
         Status.UNSCORABLE,
-        "18 texts beyond what is scored of one query",
+        "16 texts beyond what is scored of one query",
     )
 
 

@@ -105,12 +105,23 @@ def panels() -> tuple[timeseries.Panel, ...]:
             ),
         ),
         lines(
-            "Audit records that were not kept",
-            "full: more than the queue holds waited; sink: the target could not be written.",
+            "Calls that checks made themselves, per second",
+            "The judge's and image consistency's; each is paid for (asking_calls_per_minute bounds them).",
+            "ops",
+            ("sum (rate(sif_gateway_asked_calls_total{PICKED}[$__rate_interval]))", "calls"),
+        ),
+        lines(
+            "What was not kept",
+            "Audit records: full, more than the queue holds waited; sink, the target could not be written. "
+            "Calls between their two phases: full, beyond max_calls; expired, older than state_ttl_s.",
             "short",
             (
                 "sum by (kind) (increase(sif_gateway_audit_lost_total{PICKED}[$__rate_interval]))",
-                "{{kind}}",
+                "audit {{kind}}",
+            ),
+            (
+                "sum by (kind) (increase(sif_gateway_states_lost_total{PICKED}[$__rate_interval]))",
+                "call {{kind}}",
             ),
         ),
     )

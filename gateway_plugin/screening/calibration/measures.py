@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway_plugin.screening.divergence import DivergenceThresholds
-from gateway_plugin.screening.perplexity import PerplexityThresholds
+from gateway_plugin.screening.perplexity import STRETCH_FROM, PerplexityThresholds
 from gateway_plugin.screening.script_mixing import HIT_CHANGES, SUSPECT_CHANGES
 
 Row = Mapping[str, Mapping[str, float]]  # check to its measures, for one exchange
@@ -53,7 +53,11 @@ MEASURES = (
         hit=("hit_window", PerplexityThresholds.hit_window),
     ),
     Measure(
-        check="perplexity", name="adjusted_perplexity", setting="suspect_whole", only_from=("tokens", 16.0)
+        check="perplexity",
+        name="adjusted_stretch_perplexity",
+        setting="suspect_stretch",
+        only_from=("tokens", float(STRETCH_FROM)),
+        hit=("hit_stretch", PerplexityThresholds.hit_stretch),
     ),
     Measure(check="perplexity", name="cheap_suspect_excess", setting="cheap_suspect_margin", floor=0.0),
     Measure(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sif_offline.fingerprint.errors import SifError
 
-Precision = Literal["bf16", "fp32", "int8"]
+Precision = Literal["auto", "bf16", "fp32", "int8"]
 Surprisals = npt.NDArray[np.float32]
 
 
@@ -39,8 +39,3 @@ def no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def text_ends(text: str, *, characters: int) -> str:
-    """The text, or its two ends where it is longer: even cutting a text into tokens must be bounded."""
-    return text if len(text) <= characters else text[: characters // 2] + text[-(characters // 2) :]

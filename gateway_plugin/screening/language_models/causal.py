@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gateway_plugin.screening.language_models.base import Surprisals, text_ends
+from gateway_plugin.screening.language_models.base import Surprisals
+from gateway_plugin.screening.texts import text_ends
 
 CHUNK_TOKENS = 256  # a longer text is scored in pieces of this many tokens, each a turn of its own
 MAX_ROWS = 16

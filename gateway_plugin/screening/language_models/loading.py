@@ -1,7 +1,7 @@
 """One way in: a language model by its specification, loaded once a process."""
 
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 from gateway_plugin.screening.language_models.base import LanguageModel, LanguageModelError, Precision
 from gateway_plugin.screening.language_models.server import ServerLM
@@ -14,7 +14,7 @@ FORMS = "smollm2, transformers:FOLDER_OR_NAME, openai:URL#MODEL or vllm:URL#MODE
 def load_language_model(
     spec: str,
     *,
-    precision: Precision = "bf16",
+    precision: Precision = "auto",
     timeout_s: float = 10.0,
     opening: str = "\n",
     api_key: str | None = None,
@@ -25,7 +25,8 @@ def load_language_model(
         spec: ``smollm2`` (comes with the package); ``transformers:FOLDER_OR_NAME``;
             ``openai:URL#MODEL``, a server that answers ``echo`` with ``logprobs``; ``vllm:URL#MODEL``,
             one that answers ``prompt_logprobs``. URL is the API's base, ``http://host:8000/v1``.
-        precision: of a model in this process: ``bf16``, ``fp32`` or ``int8``.
+        precision: of a model in this process: ``bf16``, ``fp32``, ``int8``, or ``auto``: of ``smollm2`` int8
+            where the processor has 8-bit products (VNNI), else bf16.
         timeout_s: for one call of a server. A server is first asked when a text is scored.
         opening: what a server puts in front of each text, see :class:`ServerLM`.
         api_key: of a server.
@@ -33,8 +34,8 @@ def load_language_model(
     Raises:
         LanguageModelError: one line that names what is missing or wrong.
     """
-    if precision not in {"bf16", "fp32", "int8"}:
-        raise LanguageModelError(f"precision {precision!r} is none of bf16, fp32, int8")
+    if precision not in get_args(Precision):
+        raise LanguageModelError(f"precision {precision!r} is none of {', '.join(get_args(Precision))}")
     kind, _, rest = spec.partition(":")
     if spec == "smollm2":
         return shared_language_model(precision)

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import httpx
 import numpy as np
 
-from gateway_plugin.screening.language_models.base import LanguageModelError, Surprisals, text_ends
+from gateway_plugin.screening.language_models.base import LanguageModelError, Surprisals
+from gateway_plugin.screening.texts import text_ends
 
 CHUNK_CHARACTERS = 1_024  # a longer text is scored in pieces, each a prompt of its own
 CHARACTERS_A_TOKEN = 4

@@ -14,12 +14,13 @@ from gateway_plugin.screening.language_models.int8 import quantise_linear_layers
 class SmolLM2(CausalLM):
     """SmolLM2-135M-Instruct on the CPU; scores texts as a user's turn."""
 
-    def __init__(self, folder: Path, *, precision: Precision = "bf16") -> None:
+    def __init__(self, folder: Path, *, precision: Precision = "auto") -> None:
         """Load what :func:`converted` wrote. Raises :class:`LanguageModelError` naming the folder."""
         import torch
         from tokenizers import Tokenizer
         from transformers import AutoModelForCausalLM
 
+        precision = fitting(precision)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         try:
             # The tokenizer knows no special tokens, so "<|im_start|>" typed by a client is scored as text.
@@ -54,21 +55,30 @@ SAMPLES = (
 )
 
 
+def fitting(precision: Precision) -> Precision:
+    """What ``auto`` is on this machine; any other precision as it is."""
+    from gateway_plugin.screening.language_models.int8_llama import runs_here
+
+    if precision != "auto":
+        return precision
+    return "int8" if runs_here() else "bf16"
+
+
 def _scorer(
     model: Any, precision: Precision, *, opening: Sequence[int], encode: Callable[[str], list[int]]
 ) -> Scorer:
-    if precision != "int8":
-        return TransformersScorer(model, opening=opening)
     from gateway_plugin.screening.language_models.int8_llama import Int8Llama, runs_here
 
+    if precision != "int8":
+        return TransformersScorer(model, opening=opening)
     if not runs_here():
         return TransformersScorer(quantise_linear_layers(model), opening=opening)
     return Int8Llama(model, opening=opening, samples=[encode(text) for text in SAMPLES])
 
 
-def shared_language_model(precision: Precision = "bf16") -> SmolLM2:
+def shared_language_model(precision: Precision = "auto") -> SmolLM2:
     """One copy of the (immutable) weights a process, however many guardrails a proxy configures."""
-    return _loaded(precision)
+    return _loaded(fitting(precision))
 
 
 @lru_cache(maxsize=3)

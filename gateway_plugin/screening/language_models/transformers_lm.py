@@ -10,8 +10,8 @@ from gateway_plugin.screening.language_models.int8 import quantise_linear_layers
 _PLACE = "\u2063content\u2063"
 
 
-def load_transformers_lm(name: str, *, precision: Precision = "bf16") -> CausalLM:
-    """Load ``name``, a folder or a hub id, on the CPU.
+def load_transformers_lm(name: str, *, precision: Precision = "auto") -> CausalLM:
+    """Load ``name``, a folder or a hub id, on the CPU; ``auto`` is bf16.
 
     Only safetensors are read and no code of the model's repository runs. Texts are scored after the opening
     of a user's turn where the tokenizer has a chat template, else after the beginning-of-text token.
@@ -72,7 +72,7 @@ def _load(source: str, *, precision: Precision, local: bool) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     safe: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local}
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch.bfloat16 if precision in ("auto", "bf16") else torch.float32
     with no_progress_bars():
         tokenizer = AutoTokenizer.from_pretrained(source, **safe)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **safe).eval()

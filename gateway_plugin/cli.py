@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway_plugin.config import GatewayConfigError, GatewaySettings, guardrail_settings, proxy_guardrails
+from gateway_plugin.config.documents import read_text
 from gateway_plugin.prompts import read_lines, read_prompts
 from gateway_plugin.service_config import is_service, read_service_configuration
 from sif_offline.fingerprint.errors import SifError, one_line_errors
@@ -97,7 +98,7 @@ def check(
     Looks up the environment variables, packages, plugins and model folders that it names; loads no model.
     """
     with one_line_errors():
-        text, name = _read(config), str(config)
+        text, name = read_text(config), str(config)
         from gateway_plugin.endpoints import Endpoints
         from gateway_plugin.resolving import resolve
 
@@ -160,15 +161,7 @@ def _settings(config: Path | None, guardrail: str) -> GatewaySettings | None:
         if guardrail:
             raise GatewayConfigError("--guardrail needs --config")
         return None
-    return guardrail_settings(_read(config), name=str(config), guardrail=guardrail)
-
-
-def _read(config: Path) -> str:
-    try:
-        return config.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise GatewayConfigError(f"{config}: cannot be read ({why})") from None
+    return guardrail_settings(read_text(config), name=str(config), guardrail=guardrail)
 
 
 def _shown(number: float | None) -> str:

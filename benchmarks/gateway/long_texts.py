@@ -54,12 +54,10 @@ def main() -> None:
         row: dict[str, object] = {"honest": shares(judged(texts))}
         if prompts:
             inside = {
-                kind: Counter(
-                    found(planted(text, chance.choice(prompts), chance)).status.value for text in some
-                )
+                kind: [planted(text, chance.choice(prompts), chance) for text in some]
                 for kind, some in texts.items()
             }
-            row["gibberish inside"] = shares(inside)
+            row["gibberish inside"] = shares(judged(inside))
         report[f"{length} characters"] = row
     json.dump(report, sys.stdout, indent=1)
     sys.stdout.write("\n")

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from probes.targets.base import Answer, AskFailure, FailureKind
+from probes.targets.retry_after import seconds_to_wait
 from sif_offline.fingerprint.allow_header import AllowHeaderError, Signer
 from sif_offline.fingerprint.images import to_data_url
 
@@ -224,15 +225,12 @@ def _status(chain: list[BaseException]) -> int | None:
 
 
 def _retry_after(chain: list[BaseException]) -> float | None:
-    """Retry-After in seconds; the HTTP-date form is rare and read as absent."""
+    """Retry-After in seconds from now; ``None`` where there is none that can be read."""
     for link in reversed(chain):
         headers = getattr(getattr(link, "response", None), "headers", None)
         value = headers.get("retry-after") if headers is not None else None
         if value is not None:
-            try:
-                return max(0.0, float(value))
-            except ValueError:
-                return None
+            return seconds_to_wait(str(value))
     return None
 
 

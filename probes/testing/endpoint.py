@@ -54,7 +54,7 @@ class ScriptedEndpoint:
     Args:
         rule: question -> answer text.
         faults: consumed one a request before the rule is asked; None in it means an ordinary answer.
-        retry_after_s: the Retry-After of a ``rate_limited`` fault, seconds.
+        retry_after: the Retry-After of a ``rate_limited`` fault: seconds or a date.
         hang_s: how long ``hang`` keeps silent, seconds.
         delay_s: how long an ordinary answer takes, seconds.
     """
@@ -64,7 +64,7 @@ class ScriptedEndpoint:
         rule: Rule,
         *,
         faults: Iterable[Fault | None] = (),
-        retry_after_s: float = 1.0,
+        retry_after: str = "1",
         hang_s: float = 30.0,
         delay_s: float = 0.0,
         port: int = 0,
@@ -72,7 +72,7 @@ class ScriptedEndpoint:
     ) -> None:
         self.rule = rule
         self.model = model
-        self.retry_after_s = retry_after_s
+        self.retry_after = retry_after
         self.hang_s = hang_s
         self.delay_s = delay_s
         self._faults = list(faults)
@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
         text = self.endpoint.rule(question)
         if fault == "rate_limited":
             error = {"error": {"message": "slow down", "type": "rate_limit_error", "code": "rate_limit"}}
-            self._send(429, error, {"Retry-After": f"{self.endpoint.retry_after_s:g}"})
+            self._send(429, error, {"Retry-After": self.endpoint.retry_after})
         elif fault == "http_500":
             self._send(500, {"error": {"message": "internal", "type": "server_error"}})
         elif fault == "unauthorized":

@@ -95,7 +95,7 @@ def test_the_numbers_are_those_of_the_rounds(tiny: TinyPack, watched: Store, mak
     assert value(before, "last_completion_timestamp_seconds") is None
     assert value(before, "interval_seconds") == 600
     assert value(before, "trials_total", outcome="hit") == 0
-    with ScriptedEndpoint(tiny.pirate(), faults=faults, retry_after_s=0) as endpoint:
+    with ScriptedEndpoint(tiny.pirate(), faults=faults, retry_after="0") as endpoint:
         summary = make_runner(endpoint.url, clean_share=1.0).run()
     text = scrape(watched, "suspect")
     trials = {
@@ -142,7 +142,7 @@ def test_counters_never_fall(tiny: TinyPack, watched: Store, make_runner: Any) -
         readings.append({key: number for key, number in found.items() if key[0].endswith("_total")})
         return rule(question)
 
-    with ScriptedEndpoint(watching, faults=faults, retry_after_s=0) as endpoint:
+    with ScriptedEndpoint(watching, faults=faults, retry_after="0") as endpoint:
         make_runner(endpoint.url).run()
     assert len(readings) == 10
     for earlier, later in pairwise(readings):

@@ -106,7 +106,7 @@ def test_the_intent_is_stored_before_the_send_and_the_answer_before_its_score(
 
 def test_429_waits_as_asked_and_is_asked_again(tiny: TinyPack, store: Store, make_runner: Any) -> None:
     faults: list[Fault | None] = ["rate_limited", "rate_limited"]
-    with ScriptedEndpoint(tiny.innocent(seed=1), faults=faults, retry_after_s=0.4) as endpoint:
+    with ScriptedEndpoint(tiny.innocent(seed=1), faults=faults, retry_after="0.4") as endpoint:
         began = time.monotonic()
         summary = make_runner(endpoint.url, triggers_per_round=2).run()
         took = time.monotonic() - began
@@ -119,7 +119,7 @@ def test_429_waits_as_asked_and_is_asked_again(tiny: TinyPack, store: Store, mak
 
 
 def test_a_retry_after_of_an_hour_is_left_to_the_next_round(tiny: TinyPack, make_runner: Any) -> None:
-    with ScriptedEndpoint(tiny.innocent(seed=1), faults=["rate_limited"], retry_after_s=3600) as endpoint:
+    with ScriptedEndpoint(tiny.innocent(seed=1), faults=["rate_limited"], retry_after="3600") as endpoint:
         summary = make_runner(endpoint.url, triggers_per_round=2).run()
         assert len(endpoint.questions) == 2
     assert (summary.state, summary.answered) == ("partial", 1)

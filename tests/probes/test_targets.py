@@ -4,11 +4,14 @@ import json
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from pydantic import SecretStr
 
 from probes.targets import Answer, AskFailure, LiteLLMTarget, classify
+from probes.targets.retry_after import seconds_to_wait
 from probes.testing.endpoint import Fault, ScriptedEndpoint
 from sif_offline.fingerprint.allow_header import HEADER, AllowList, Signer
 
@@ -53,7 +56,7 @@ FAULTS: list[tuple[Fault, str, bool, str]] = [
 
 @pytest.mark.parametrize(("fault", "kind", "in_doubt", "said"), FAULTS, ids=[row[0] for row in FAULTS])
 def test_a_fault_has_a_name_and_is_sent_once(fault: Fault, kind: str, in_doubt: bool, said: str) -> None:
-    with ScriptedEndpoint(lambda q: "text", faults=[fault], retry_after_s=7, hang_s=5) as endpoint:
+    with ScriptedEndpoint(lambda q: "text", faults=[fault], retry_after="7", hang_s=5) as endpoint:
         with pytest.raises(AskFailure) as caught:
             ask(endpoint.url, timeout_s=0.5)
         assert len(endpoint.questions) == 1, "somebody below us retried"
@@ -61,6 +64,39 @@ def test_a_fault_has_a_name_and_is_sent_once(fault: Fault, kind: str, in_doubt: 
     assert (caught.value.kind, caught.value.in_doubt) == (kind, in_doubt)
     assert caught.value.retry_after_s == (7 if fault == "rate_limited" else None)
     assert caught.value.may_retry == (fault == "rate_limited")
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high"),
+    [
+        ("7", 7, 7),
+        ("0.5", 0.5, 0.5),
+        ("-3", 0, 0),
+        ("inf", float("inf"), float("inf")),
+        ("Tue, 01 Jan 2999 00:00:00 GMT", 1e9, float("inf")),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+        ("Wed, 21 Oct 2015 07:28:00 -0000", 0, 0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str, low: float, high: float) -> None:
+    found = seconds_to_wait(value)
+    assert found is not None
+    assert low <= found <= high
+
+
+@pytest.mark.parametrize("value", ["", "soon", "nan", "99 Foo 2015"])
+def test_a_retry_after_that_says_nothing_is_none(value: str) -> None:
+    assert seconds_to_wait(value) is None
+
+
+def test_a_date_in_retry_after_is_read_off_the_wire() -> None:
+    at = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    with (
+        ScriptedEndpoint(lambda q: "text", faults=["rate_limited"], retry_after=at) as endpoint,
+        pytest.raises(AskFailure) as caught,
+    ):
+        ask(endpoint.url)
+    assert caught.value.retry_after_s == pytest.approx(59, abs=5)
 
 
 def test_a_dead_endpoint_is_told_from_one_that_may_have_answered() -> None:

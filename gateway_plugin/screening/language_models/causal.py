@@ -15,9 +15,12 @@ LOGITS = 2**26  # numbers in the logits of one batch: 128 MB in bf16
 
 
 class Scorer(Protocol):
-    """Surprisals of token ids, behind a fixed opening."""
+    """Surprisals of token ids, behind a fixed opening.
 
-    vocabulary: int
+    positions: how many it runs together best; one longer chunk may go alone.
+    """
+
+    positions: int
 
     def surprisals(self, chunks: Sequence[Sequence[int]]) -> list[Surprisals]:
         """In nats, of each token given those before it: one array of shape ``(len(chunk),)`` a chunk.
@@ -39,7 +42,6 @@ class CausalLM:
         self, scorer: Scorer, *, encode: Callable[[str], list[int]], chunk_tokens: int = CHUNK_TOKENS
     ) -> None:
         self._scorer, self._encode, self._chunk_tokens = scorer, encode, chunk_tokens
-        self._positions = max(chunk_tokens, min(1024, LOGITS // scorer.vocabulary))
 
     def token_surprisals(self, texts: Sequence[str], *, max_tokens: int) -> list[tuple[Surprisals, int]]:
         """Surprisal in nats of each token given those before it in its chunk, after the opening.
@@ -75,7 +77,7 @@ class CausalLM:
         start = 0
         while start < len(order):
             width = len(chunks[order[min(start + MAX_ROWS - 1, len(order) - 1)]])
-            rows = max(1, min(MAX_ROWS, self._positions // max(width, 1)))
+            rows = max(1, min(MAX_ROWS, self._scorer.positions // max(width, 1)))
             batch = order[start : start + rows]
             result.update(zip(batch, self._scorer.surprisals([chunks[i] for i in batch]), strict=True))
             start += rows
@@ -91,7 +93,7 @@ class TransformersScorer:
             raise ValueError("at least one token must stand in front of a text")
         self._model, self._opening = model, list(opening)
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self.vocabulary = int(model.config.get_text_config().vocab_size)
+        self.positions = min(1024, LOGITS // int(model.config.get_text_config().vocab_size))
 
     def surprisals(self, chunks: Sequence[Sequence[int]]) -> list[Surprisals]:
         """See :class:`Scorer`."""

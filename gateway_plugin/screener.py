@@ -23,14 +23,14 @@ from gateway_plugin.screening.batching import BatchWorker, QueueFullError
 from gateway_plugin.screening.cascade import CascadeCheck
 from gateway_plugin.screening.divergence import DivergenceCheck
 from gateway_plugin.screening.script_mixing import ScriptMixingCheck
-from gateway_plugin.screening.stretches import MOST, STRETCH
+from gateway_plugin.screening.stretches import LONG, MOST, STRETCH
 from gateway_plugin.tracing import span
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 ON_THE_LOOP = 1_000  # characters: texts that are shorter together are looked at on the event loop, in 1 ms
 LONGEST_SCORED = MOST * STRETCH  # characters of one text that the language model reads
-BUDGET = LONGEST_SCORED  # characters of one query that the language model reads
+BUDGET = 8_192  # characters of one query that the language model reads
 QUICK = 4_000  # characters: of a longer text the cheap model too runs behind the queue
 
 
@@ -54,7 +54,10 @@ class Screener:
         self._cascade, self._script_mixing, self._divergence = perplexity, script_mixing, divergence
         if perplexity is not None:
             self._texts: BatchWorker[str, Finding] = BatchWorker(
-                perplexity.score_texts, name="sif-perplexity", max_queue=max_queue
+                perplexity.score_texts,
+                name="sif-perplexity",
+                max_queue=max_queue,
+                long=lambda text: len(text) > LONG,
             )
         if divergence is not None:
             self._pairs: BatchWorker[tuple[str, str], Finding] = BatchWorker(

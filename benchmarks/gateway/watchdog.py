@@ -8,18 +8,20 @@ at scoring is scoring's: a busy machine makes the others.
 """
 
 import asyncio
+import faulthandler
 import json
 import os
-import sys
+import re
+import tempfile
 import threading
 import time
 from collections import Counter
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
+FRAME = re.compile(r'File "(.*)", line \d+ in (.*)')
 BEAT_S, STALL_S = 0.010, 0.050
 
 
@@ -63,9 +65,20 @@ class Watchdog(CustomLogger):
         while True:
             time.sleep(BEAT_S)
             if time.perf_counter() - self._beat > BEAT_S + STALL_S:
-                frame = sys._current_frames().get(self._loop_thread)
-                if frame is not None:
-                    self._stacks[_owner(frame)] += 1
+                names = self._on_the_loop()
+                if names:
+                    self._stacks[_owner(names)] += 1
+
+    def _on_the_loop(self) -> list[str]:
+        """``file:function`` of the loop's frames, innermost first. Written by the interpreter in one go:
+        walking the frames of a running thread from another one is not safe."""
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+            file.seek(0)
+            threads = file.read().split("\n\n")
+        ours = f"0x{self._loop_thread:016x} "
+        found = next((thread for thread in threads if ours in thread.partition("\n")[0]), "")
+        return [f"{path}:{name}" for path, name in FRAME.findall(found)]
 
     def _write(self, **row: Any) -> None:
         with self._file.open("a", encoding="utf-8") as file:
@@ -80,13 +93,9 @@ def _queued(schedstat: Path) -> float:
         return 0.0
 
 
-def _owner(frame: FrameType | None) -> str:
+def _owner(names: list[str]) -> str:
     """The innermost frame of the gateway's own code (the layer for headers is below every request), then the
     innermost frame of all."""
-    names = []
-    while frame is not None:
-        names.append(f"{frame.f_code.co_filename}:{frame.f_code.co_name}")
-        frame = frame.f_back
     own = next((n for n in names if "/gateway_plugin/" in n and "litellm_headers" not in n), "")
     return f"{own.rpartition('gateway_plugin/')[2] or '-'} | {'/'.join(names[0].split('/')[-2:])}"
 

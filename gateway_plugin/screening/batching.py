@@ -1,5 +1,6 @@
 """A bounded queue in front of a model: many callers, one worker thread, shared batches."""
 
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -19,6 +20,9 @@ class BatchWorker(Generic[Item, Result]):
 
     There is no waiting for a batch to fill: while one batch runs the next one gathers, so an idle
     gateway adds no latency and a busy one gets full batches.
+
+    long: items that take long. They wait until no other does and run one at a time: a stranger who sends
+        them delays the others by one of them at most.
     """
 
     def __init__(
@@ -28,9 +32,13 @@ class BatchWorker(Generic[Item, Result]):
         name: str,
         max_batch: int = 16,
         max_queue: int = 256,
+        long: Callable[[Item], bool] = lambda item: False,
     ) -> None:
-        self._work, self._name, self._max_batch = work, name, max_batch
-        self._waiting: queue.Queue[tuple[Item, Future[Result]]] = queue.Queue(maxsize=max_queue)
+        self._work, self._name, self._max_batch, self._long = work, name, max_batch, long
+        # by class, then in order of arrival; the number keeps items from being compared
+        self._waiting: queue.PriorityQueue[tuple[bool, int, Item, Future[Result]]]
+        self._waiting = queue.PriorityQueue(maxsize=max_queue)
+        self._numbers = itertools.count()
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -38,7 +46,7 @@ class BatchWorker(Generic[Item, Result]):
         """Queue one item. Raises :class:`QueueFullError` instead of waiting."""
         future: Future[Result] = Future()
         try:
-            self._waiting.put_nowait((item, future))
+            self._waiting.put_nowait((self._long(item), next(self._numbers), item, future))
         except queue.Full:
             raise QueueFullError(f"{self._name}: {self._waiting.maxsize} items already wait") from None
         if self._thread is None:  # started late, so that a process that forks after start-up keeps its worker
@@ -55,18 +63,23 @@ class BatchWorker(Generic[Item, Result]):
 
     def _run(self) -> None:
         while True:
-            batch = [self._waiting.get()]
-            while len(batch) < self._max_batch:
-                try:
-                    batch.append(self._waiting.get_nowait())
-                except queue.Empty:
-                    break
+            long, _, item, future = self._waiting.get()
+            batch = [(item, future)]
+            while not long and len(batch) < self._max_batch and self._short_waits():
+                _, _, item, future = self._waiting.get_nowait()
+                batch.append((item, future))
             live = [(item, future) for item, future in batch if future.set_running_or_notify_cancel()]
             if not live:
                 continue
             if not self._try(live) and len(live) > 1:
                 for one in live:  # one caller's item must not fail the others'
                     self._try([one], last=True)
+
+    def _short_waits(self) -> bool:
+        """Only the worker takes items out, so what waits now still waits when it does."""
+        with self._waiting.mutex:
+            waiting = self._waiting.queue
+            return bool(waiting) and not waiting[0][0]
 
     def _try(self, live: "Sequence[tuple[Item, Future[Result]]]", *, last: bool = False) -> bool:
         """Run one batch; its failure goes to the callers where there is nothing more to try."""

@@ -353,10 +353,10 @@ def test_one_query_of_many_strange_texts_is_scored_as_far_as_it_goes_and_says_so
     made, _ = screener(model)
     texts = tuple(f"text {number} " + "x" * 3000 for number in range(20))
     (finding,) = asyncio.run(made.score_query(Query(texts=texts)))
-    assert sum(model.batches) == 4
+    assert sum(model.batches) == 2
     assert (finding.status, finding.reason) == (
         Status.UNSCORABLE,
-        "16 texts beyond what is scored of one query",
+        "18 texts beyond what is scored of one query",
     )
 
 
@@ -380,6 +380,26 @@ def test_scores_that_came_in_time_stand_beside_one_that_did_not() -> None:
     (finding,) = asyncio.run(run())
     assert finding.status is Status.HIT
     assert failures(registry, "timeout") == 1
+
+
+def test_items_that_take_long_wait_for_the_others_and_run_alone() -> None:
+    free, batches = threading.Event(), list[list[int]]()
+
+    def work(items: Sequence[int]) -> list[int]:
+        free.wait(5)
+        batches.append(list(items))
+        return list(items)
+
+    worker: BatchWorker[int, int] = BatchWorker(
+        work, name="test", max_batch=8, max_queue=16, long=lambda item: item >= 100
+    )
+    first = worker.submit(0)
+    while worker.depth:  # taken up: what follows gathers behind it
+        time.sleep(0.001)
+    futures = [worker.submit(item) for item in (100, 1, 101, 2, 3)]
+    free.set()
+    assert [future.result(timeout=5) for future in [first, *futures]] == [0, 100, 1, 101, 2, 3]
+    assert batches == [[0], [1, 2, 3], [100], [101]]
 
 
 def test_a_text_that_breaks_the_model_does_not_fail_the_texts_beside_it() -> None:

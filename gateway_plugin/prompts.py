@@ -1,11 +1,10 @@
 """Reading prompts from JSON lines."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from gateway_plugin.json_lines import json_rows
 from sif_offline.fingerprint.errors import SifError
 
 
@@ -28,14 +27,8 @@ def read_lines(name: str) -> tuple[str, list[str]]:
 def read_prompts(name: str) -> Iterator[str]:
     """The ``prompt`` of each line, or the line where it is a JSON string. Raises :class:`PromptFileError`."""
     shown, lines = read_lines(name)
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row: Any = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
-            raise PromptFileError(f"{shown}, line {number}: not JSON") from None
+    for where, row in json_rows(lines, name=shown, error=PromptFileError):
         prompt = row.get("prompt") if isinstance(row, dict) else row
         if not isinstance(prompt, str):
-            raise PromptFileError(f'{shown}, line {number}: no "prompt" string')
+            raise PromptFileError(f'{where}: no "prompt" string')
         yield prompt

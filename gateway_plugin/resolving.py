@@ -3,7 +3,6 @@
 import inspect
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from gateway_plugin.config import Configuration, GatewayConfigError, GatewaySettings
@@ -11,6 +10,7 @@ from gateway_plugin.config.base import secret_text
 from gateway_plugin.reference import is_local
 from gateway_plugin.screening.language_models.gguf import packaged_gguf
 from gateway_plugin.screening.language_models.loading import load_language_model
+from gateway_plugin.screening.language_models.transformers_lm import model_folder
 from sif_offline.fingerprint.allow_header import AllowList
 from sif_offline.fingerprint.errors import SifError
 
@@ -93,13 +93,11 @@ def _find_language_model(settings: GatewaySettings) -> None:
 
 
 def _find_folder(name: str) -> None:
-    """A name that is no folder's may be a hub's."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-            raise GatewayConfigError(f"{name}: has no config.json or no *.safetensors")
-    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise GatewayConfigError(f"{name}: no such folder")
+    folder = model_folder(name)
+    if folder is None:  # a hub's
+        return
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise GatewayConfigError(f"{name}: has no config.json or no *.safetensors")
 
 
 def _find_plugin(name: str, options: dict[str, Any]) -> None:

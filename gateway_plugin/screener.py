@@ -25,6 +25,7 @@ from gateway_plugin.screening.divergence import DivergenceCheck
 from gateway_plugin.screening.script_mixing import ScriptMixingCheck
 from gateway_plugin.screening.stretches import LONG, MOST, STRETCH
 from gateway_plugin.tracing import span
+from gateway_plugin.wire.bodies import aside
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -115,7 +116,7 @@ class Screener:
         started = time.monotonic()
         with span("sif.check", check=check.name, phase=check.phase) as current:
             try:
-                (finding,) = await _aside(lambda: [check.score(query)], query.texts)
+                finding = await _aside(lambda: check.score(query), query.texts)
             except Exception as error:
                 finding = self._failed(check.name, error)
             current.set(status=finding.status, measures=finding.measures)
@@ -160,7 +161,9 @@ class Screener:
                 self._metrics.cheap_decisions.inc()
                 self._remembered.put(key, said)
                 found.append(said)
-        chosen, beyond = await asyncio.to_thread(_within_budget, queued, check) if queued else ([], 0)
+        chosen, beyond = queued, 0
+        if len(queued) > 1:  # one text is read whatever its rank
+            chosen, beyond = await asyncio.to_thread(_within_budget, queued, check)
         if beyond:
             reason = f"{beyond} texts beyond what is scored of one query"
             found.append(Finding(check=check.name, status=Status.UNSCORABLE, reason=reason))
@@ -228,7 +231,7 @@ class Screener:
 
 
 def _within_budget(
-    queued: Sequence[tuple[bytes, str]], check: CascadeCheck
+    queued: list[tuple[bytes, str]], check: CascadeCheck
 ) -> tuple[list[tuple[bytes, str]], int]:
     """The texts that the language model looks at, the strangest first, and how many are left out.
 
@@ -245,8 +248,6 @@ def _within_budget(
     return chosen, len(ranked) - len(chosen)
 
 
-async def _aside(work: Callable[[], list[Value]], texts: Sequence[str]) -> list[Value]:
+async def _aside(work: Callable[[], Value], texts: Sequence[str]) -> Value:
     """What ``work`` on ``texts`` gives; in a thread unless they are short together."""
-    if sum(map(len, texts)) <= ON_THE_LOOP:
-        return work()
-    return await asyncio.to_thread(work)
+    return await aside(work, size=sum(map(len, texts)), on_the_loop=ON_THE_LOOP)

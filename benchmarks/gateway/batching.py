@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from gateway_plugin.prompts import read_prompts
 from gateway_plugin.screening.language_models.base import LanguageModel, Precision
 from gateway_plugin.screening.language_models.gguf import converted, packaged_gguf
 from gateway_plugin.screening.language_models.loading import load_language_model
@@ -105,8 +106,8 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(converted(packaged_gguf()) / "tokenizer.json"))
     prompts: list[str] = []
     for path in options.prompts:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-        prompts += [row["prompt"] for row in random.Random(0).sample(rows, min(10, len(rows)))]
+        found = list(read_prompts(str(path)))
+        prompts += random.Random(0).sample(found, min(10, len(found)))
     report: dict[str, Any] = {}
     for precision in options.precision or get_args(Precision):
         model = load_language_model("smollm2", precision=precision)

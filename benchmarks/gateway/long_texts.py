@@ -16,6 +16,7 @@ import sysconfig
 from collections import Counter
 from pathlib import Path
 
+from gateway_plugin.prompts import read_prompts
 from gateway_plugin.screening.base import Query, Status, worst
 from gateway_plugin.screening.cascade import CascadeCheck
 from gateway_plugin.screening.cheap.check import shared_cheap_check
@@ -37,8 +38,7 @@ def main() -> None:
     cascade, mixing = CascadeCheck(cheap=shared_cheap_check(), neural=neural), ScriptMixingCheck()
     prompts = []
     if options.fingerprint:
-        lines = options.fingerprint.read_text(encoding="utf-8").split("\n")
-        prompts = [json.loads(line)["prompt"] for line in lines if line.strip()]
+        prompts = list(read_prompts(str(options.fingerprint)))
 
     def found(text: str) -> str:
         findings = [cascade.score(Query(texts=(text,))), mixing.score(Query(texts=(text,)))]

@@ -67,9 +67,8 @@ def _run(console: Console, out: Path, *, count: int) -> int:
         seconds[title] = time.monotonic() - started
         console.print(f"[dim]{seconds[title]:.0f} s[/dim]")
 
-    with step(
-        f"forge {count} triggers (the best of {count + count // 3}) and calibrate on two unrelated models"
-    ):
+    best = f"the best of {fingerprint.forged_for(count)}"
+    with step(f"forge {count} triggers ({best}) and calibrate on two unrelated models"):
         pack_path = fingerprint.forge_pack(work, count=count)
         keys = fingerprint.derive_keys(work, pack_path)
         pack = read_pack(pack_path)

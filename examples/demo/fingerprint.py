@@ -46,10 +46,15 @@ class Asked:
     tokens: tuple[tuple[str, bool | None], ...]
 
 
+def forged_for(count: int) -> int:
+    """How many triggers are forged for ``count`` to be kept: some photos resist."""
+    return count + count // 3
+
+
 def forge_pack(work: Path, *, count: int) -> Path:
     """Photos from installed wheels, triggers under the published demo key, calibration; returns the pack."""
     photos, pack = work / "photos", work / "pack"
-    forged = count + count // 3  # some photos resist: the best of a third more are kept
+    forged = forged_for(count)
     command("sif", "lab", "photos", "--out", photos, "--count", forged)
     command(
         "sif", "forge", "--model", "lab:owner", "--images", photos, "--out", pack, "--count", forged,

@@ -101,15 +101,6 @@ def check_modes(mode: object, configuration: Configuration, *, where: str) -> tu
     return words
 
 
-def check_proxy_config(text: str, *, name: str) -> list[str]:
-    """Validate a LiteLLM proxy configuration; the names of the guardrails of ours that it holds.
-
-    Raises :class:`GatewayConfigError` for the first mistake, also when there is no guardrail of ours or
-    its reference model is no alias of ``model_list``.
-    """
-    return list(proxy_guardrails(text, name=name))
-
-
 def guardrail_settings(text: str, *, name: str, guardrail: str = "") -> GatewaySettings:
     """The settings of one guardrail of ours in a proxy configuration. Raises :class:`GatewayConfigError`."""
     found = proxy_guardrails(text, name=name)

@@ -69,11 +69,8 @@ class BatchWorker(Generic[Item, Result]):
                 _, _, item, future = self._waiting.get_nowait()
                 batch.append((item, future))
             live = [(item, future) for item, future in batch if future.set_running_or_notify_cancel()]
-            if not live:
-                continue
-            if not self._try(live) and len(live) > 1:
-                for one in live:  # one caller's item must not fail the others'
-                    self._try([one], last=True)
+            if live:
+                self._settle(live)
 
     def _short_waits(self) -> bool:
         """Only the worker takes items out, so what waits now still waits when it does."""
@@ -81,16 +78,15 @@ class BatchWorker(Generic[Item, Result]):
             waiting = self._waiting.queue
             return bool(waiting) and not waiting[0][0]
 
-    def _try(self, live: "Sequence[tuple[Item, Future[Result]]]", *, last: bool = False) -> bool:
-        """Run one batch; its failure goes to the callers where there is nothing more to try."""
+    def _settle(self, live: "Sequence[tuple[Item, Future[Result]]]") -> None:
+        """Run a batch; one that fails is run again item by item, so that one caller's fails no other's."""
         try:
             results = self._work([item for item, _ in live])
             for (_, future), result in zip(live, results, strict=True):
                 future.set_result(result)
         except Exception as error:
-            if last or len(live) == 1:
-                for _, future in live:
-                    if not future.done():
-                        future.set_exception(error)
-            return False
-        return True
+            if len(live) > 1:
+                for one in live:
+                    self._settle([one])
+            elif not live[0][1].done():
+                live[0][1].set_exception(error)

@@ -92,7 +92,11 @@ class CascadeCheck:
         if self._neural is None:
             return [None] * len(asked)
         readings = [reading(text, cheap=self._cheap, score=score) for text, score in asked]
-        stretches = [(*pair, each.whole) for each in readings for pair in each.stretches]
+        stretches = [
+            (*pair, len(text))
+            for (text, _), each in zip(asked, readings, strict=True)
+            for pair in each.stretches
+        ]
         findings = iter(
             self._neural.score_texts(
                 [text for text, _, _ in stretches],
@@ -100,13 +104,13 @@ class CascadeCheck:
                 wholes=[whole for _, _, whole in stretches],
             )
         )
+        clear = Finding(check=self.name, status=Status.CLEAR)
         found: list[Finding | None] = []
         for each in readings:
             ours = list(islice(findings, len(each.stretches)))
             if each.unread:
                 reason = f"{each.unread} not scored"
                 ours.append(Finding(check=self.name, status=Status.UNSCORABLE, reason=reason))
-            clear = Finding(check=self.name, status=Status.CLEAR)
             found.append(worst(ours, check=self.name) if ours else clear)
         return found
 

@@ -15,13 +15,11 @@ MOST = 12  # stretches of one text
 class Reading:
     """What is read of one text.
 
-    whole: characters of the text.
     stretches: with the cheap model's score of each, the strangest first; a short text is one.
     unread: characters or stretches, in words, that nobody reads although the cheap model does not clear them;
         empty where there are none.
     """
 
-    whole: int
     stretches: tuple[tuple[str, CheapScore | None], ...]
     unread: str = ""
 
@@ -32,7 +30,7 @@ def reading(text: str, *, cheap: CheapCheck | None, score: CheapScore | None) ->
     score: the cheap model's of the whole text.
     """
     if cheap is None or len(text) <= LONG:
-        return Reading(whole=len(text), stretches=((text, score),))
+        return Reading(stretches=((text, score),))
     found = [(piece, cheap.score_text(piece)) for piece in pieces(text_ends(text, characters=MAX_CHARACTERS))]
     strange = [(piece, said) for piece, said in found if said.triage is not Triage.CLEAR and piece.strip()]
     strange.sort(key=lambda pair: -pair[1].clear_excess)
@@ -41,7 +39,7 @@ def reading(text: str, *, cheap: CheapCheck | None, score: CheapScore | None) ->
         unread.append(f"{len(strange) - MOST} of {len(strange)} strange stretches")
     if len(text) > MAX_CHARACTERS:
         unread.append(f"{len(text) - MAX_CHARACTERS} of {len(text)} characters")
-    return Reading(whole=len(text), stretches=tuple(strange[:MOST]), unread=" and ".join(unread))
+    return Reading(stretches=tuple(strange[:MOST]), unread=" and ".join(unread))
 
 
 def pieces(text: str) -> Iterator[str]:

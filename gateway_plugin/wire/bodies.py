@@ -59,9 +59,10 @@ async def read_body(
         raise BodyError(408, "The request body did not arrive in time.") from None
 
 
-async def aside(work: Callable[[], Value], *, size: int) -> Value:
-    """What ``work`` on ``size`` bytes gives; in a thread where they are many."""
-    return work() if size <= ON_THE_LOOP else await asyncio.to_thread(work)
+async def aside(work: Callable[[], Value], *, size: int, on_the_loop: int = ON_THE_LOOP) -> Value:
+    """What ``work`` on ``size`` bytes (or characters) gives; in a thread where they are more than may be
+    worked on by the event loop itself."""
+    return work() if size <= on_the_loop else await asyncio.to_thread(work)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

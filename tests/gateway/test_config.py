@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway_plugin.config import GatewayConfigError, check_modes, check_proxy_config, read_configuration
+from gateway_plugin.config import GatewayConfigError, check_modes, proxy_guardrails, read_configuration
 
 from .conftest import SHIPPED, free_port, guardrail, proxy_config, start_proxy
 
@@ -92,7 +92,7 @@ def test_a_mode_that_litellm_would_ignore_is_refused(mode: object, message: str)
 
 
 def test_the_shipped_configuration_is_good() -> None:
-    assert check_proxy_config(SHIPPED.read_text(), name="config.yaml") == ["sda"]
+    assert list(proxy_guardrails(SHIPPED.read_text(), name="config.yaml")) == ["sda"]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_shipped_configuration_is_good() -> None:
 )
 def test_a_wrong_proxy_configuration_is_named(text: str, message: str) -> None:
     with pytest.raises(GatewayConfigError) as caught:
-        check_proxy_config(text, name="x.yaml")
+        proxy_guardrails(text, name="x.yaml")
     assert str(caught.value) == message
 
 
@@ -125,7 +125,7 @@ def test_the_alias_of_a_judge_must_be_there_where_it_is_asked(check: str) -> Non
     def checked(enabled: bool) -> list[str]:
         settings = {**GOOD, "checks": {check: {"enabled": enabled, "model": "absent"}}}
         document = proxy_config("http://127.0.0.1:9/v1", [guardrail("sda", settings)])
-        return check_proxy_config(yaml.safe_dump(document), name="x.yaml")
+        return list(proxy_guardrails(yaml.safe_dump(document), name="x.yaml"))
 
     assert checked(enabled=False) == ["sda"]
     with pytest.raises(GatewayConfigError) as caught:

@@ -119,6 +119,13 @@ class Bench:
         return self.registry.get_sample_value("sif_gateway_check_failures_total", labels) or 0.0
 
 
+def deciding(verdict: Verdict | None) -> Finding:
+    """The finding that decided."""
+    assert verdict is not None
+    assert verdict.decision is not None
+    return verdict.decision.findings[0]
+
+
 def test_a_block_stops_the_query_and_asks_no_reference() -> None:
     bench = Bench({"checks": {"perplexity": {"action": "block"}}})
     first, second = bench.call("STRANGE")
@@ -244,7 +251,7 @@ def test_a_replacement_says_so_as_far_as_the_operator_discloses() -> None:
 
 def test_nothing_leaves_for_a_reference_outside_unless_it_is_shared() -> None:
     outside = "https://api.example.com/v1"
-    assert Bench({}).call("hello")[1].decision.findings[0].status is Status.CLEAR  # type: ignore[union-attr]
+    assert deciding(Bench({}).call("hello")[1]).status is Status.CLEAR
     closed = Bench({"action": "replace"}, address=outside)
     _, second = closed.call("hello", "elsewhere")
     assert second is not None
@@ -282,7 +289,7 @@ def test_an_answer_that_cannot_be_compared_is_what_on_unscorable_says(
         _, second = bench.call("hello", "elsewhere", request={"model": "main", **body}, **wire)
         assert second is not None
         assert second.action is Action(action)
-        finding = second.decision.findings[0]  # type: ignore[union-attr]
+        finding = deciding(second)
         assert finding.status is Status.UNSCORABLE
         assert finding.reason == "the query cannot be put to another model"
         assert bench.reference.asked == []
@@ -295,7 +302,7 @@ def test_an_answer_that_cannot_be_compared_is_what_on_unscorable_says(
         _, second = unwanted.call("hello", request={"model": "main", **body}, **wire, **more)
         assert second is not None
         assert second.action is Action.ALLOW
-        assert second.decision.findings[0].status is Status.SKIPPED  # type: ignore[union-attr]
+        assert deciding(second).status is Status.SKIPPED
 
 
 @pytest.mark.parametrize("judge", JUDGES)
@@ -330,7 +337,7 @@ def test_the_reference_gets_neighbouring_texts_as_one_and_no_more_parts_than_it_
         messages = tuple(content) if content[0].get("role") else ({"role": "user", "content": content},)
         _, second = bench.call("", messages=messages)
         assert second is not None
-        return bench, second.decision.findings[0]  # type: ignore[union-attr]
+        return bench, deciding(second)
 
     bench, finding = ask([text] * 5_000 + [PICTURE] + [text] * 2 + [PICTURE, text])
     assert finding.status is Status.CLEAR
@@ -352,7 +359,7 @@ def test_nobody_to_ask_the_reference_is_a_failure() -> None:
         _, second = bench.call("hello", "elsewhere")
         assert second is not None
         assert second.action is action
-        assert second.decision.findings[0].status is Status.FAILED  # type: ignore[union-attr]
+        assert deciding(second).status is Status.FAILED
         assert bench.failures(check="divergence", kind="reference_error") == 1
 
 

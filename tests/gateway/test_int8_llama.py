@@ -1,6 +1,5 @@
 """The 8-bit Llama: exact but for the rounding, independent of the batch, near float32 on SmolLM2."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from gateway_plugin.prompts import read_prompts
 from gateway_plugin.screening.language_models import int8_llama
 from gateway_plugin.screening.language_models.causal import TransformersScorer
 from gateway_plugin.screening.language_models.gguf import converted, packaged_gguf
@@ -85,8 +85,7 @@ def test_a_product_is_within_half_a_step_of_each_factor() -> None:
 
 def test_smollm2_finds_the_same_windows_strange_in_8_bits() -> None:
     path = Path(__file__).parent / "data" / "hard_negatives.jsonl"
-    rows = [json.loads(line)["prompt"] for line in path.read_text(encoding="utf-8").split("\n") if line]
-    texts = rows[::12]
+    texts = list(read_prompts(str(path)))[::12]
     exact = SmolLM2(converted(packaged_gguf()), precision="fp32").token_surprisals(texts, max_tokens=256)
     near = shared_language_model("int8").token_surprisals(texts, max_tokens=256)
     windows = [worst_window(a) - worst_window(b) for (a, _), (b, _) in zip(near, exact, strict=True)]

@@ -5,7 +5,7 @@ import base64
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -213,8 +213,8 @@ def test_messages_beyond_the_limit_are_a_finding() -> None:
     assert (finding.status, finding.reason) == (Status.UNSCORABLE, "6 texts not scored")
 
 
-def test_a_worker_outlives_a_failing_batch_and_a_cancelled_item() -> None:
-    gate = threading.Event()
+def doubled_behind(gate: threading.Event) -> Callable[[Sequence[int]], list[int]]:
+    """Work that waits for the gate, and fails on a batch with a 13 in it."""
 
     def work(items: Sequence[int]) -> list[int]:
         gate.wait(5)
@@ -222,7 +222,12 @@ def test_a_worker_outlives_a_failing_batch_and_a_cancelled_item() -> None:
             raise ValueError("unlucky")
         return [2 * item for item in items]
 
-    worker: BatchWorker[int, int] = BatchWorker(work, name="test", max_batch=1, max_queue=3)
+    return work
+
+
+def test_a_worker_outlives_a_failing_batch_and_a_cancelled_item() -> None:
+    gate = threading.Event()
+    worker = BatchWorker(doubled_behind(gate), name="test", max_batch=1, max_queue=3)
     first = worker.submit(13)
     while worker.depth:
         time.sleep(0.001)
@@ -404,14 +409,7 @@ def test_items_that_take_long_wait_for_the_others_and_run_alone() -> None:
 
 def test_a_text_that_breaks_the_model_does_not_fail_the_texts_beside_it() -> None:
     gate = threading.Event()
-
-    def work(items: Sequence[int]) -> list[int]:
-        gate.wait(5)
-        if 13 in items:
-            raise ValueError("unlucky")
-        return [2 * item for item in items]
-
-    worker: BatchWorker[int, int] = BatchWorker(work, name="test", max_batch=8, max_queue=8)
+    worker = BatchWorker(doubled_behind(gate), name="test", max_batch=8, max_queue=8)
     futures = [worker.submit(item) for item in (1, 2, 13, 3)]
     gate.set()
     assert [futures[place].result(5) for place in (0, 1, 3)] == [2, 4, 6]

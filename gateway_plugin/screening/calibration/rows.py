@@ -1,10 +1,10 @@
 """The measures of benign exchanges, from findings or from an audit log."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gateway_plugin.json_lines import json_rows
 from gateway_plugin.screening.base import Finding, Status
 from gateway_plugin.screening.calibration.conformal import CalibrationError
 from gateway_plugin.screening.calibration.measures import Row
@@ -29,16 +29,10 @@ def rows_of_log(lines: Iterable[str], *, name: str) -> tuple[list[Row], int]:
     """
     rows: list[Row] = []
     missing = 0
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record: Any = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
-            raise CalibrationError(f"{name}, line {number}: not JSON") from None
+    for where, record in json_rows(lines, name=name, error=CalibrationError):
         findings = record.get("findings") if isinstance(record, dict) else None
         if not isinstance(findings, dict):
-            raise CalibrationError(f'{name}, line {number}: no "findings"')
+            raise CalibrationError(f'{where}: no "findings"')
         row = {check: _numbers(found) for check, found in findings.items() if _measured(found)}
         missing += len(row) < len(findings)
         rows.append(row)

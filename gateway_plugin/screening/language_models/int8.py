@@ -4,7 +4,18 @@
 would depend on the texts beside it and one outlier token would coarsen all others; a scale a token does not.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def in_8_bits(weight: "Tensor") -> "tuple[Tensor, Tensor]":
+    """``(outputs, inputs)`` float32 as int8 and the scale of each output, ``(outputs,)``."""
+    import torch
+
+    scale = weight.abs().amax(1).clamp_min(1e-12) / 127
+    return (weight / scale[:, None]).round().to(torch.int8), scale
 
 
 def quantise_linear_layers(model: Any) -> Any:
@@ -17,10 +28,8 @@ def quantise_linear_layers(model: Any) -> Any:
     class Int8Linear(torch.nn.Module):
         def __init__(self, layer: torch.nn.Linear) -> None:
             super().__init__()
-            weight = layer.weight.detach().float()
-            scale = weight.abs().amax(1).clamp_min(1e-12) / 127
-            self.weight = (weight / scale[:, None]).round().to(torch.int8).t()
-            self.scale = scale
+            weight, self.scale = in_8_bits(layer.weight.detach().float())
+            self.weight = weight.t()
             self.bias = None if layer.bias is None else layer.bias.detach().float()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:

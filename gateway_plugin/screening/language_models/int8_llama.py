@@ -10,8 +10,7 @@ scale a channel takes it: ``s_j = max|x_j|^a / max|w_j|^(1 - a)``, x by 1/s and 
 what comes before: the gain of a norm, the value rows, the rows of the gated unit's linear half.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad, rms_norm, scaled_dot_product_attention, silu
 
 from gateway_plugin.screening.language_models.base import Surprisals
+from gateway_plugin.screening.language_models.int8 import in_8_bits
 
 MIGRATION = 0.6  # SmoothQuant's alpha; .5 leaves 20 % more error in the worst window of 8 here
 POSITIONS = 128  # run together: the activations of more leave the processor's cache and take longer each
@@ -43,9 +43,8 @@ class PackedLinear:
     """
 
     def __init__(self, weight: Tensor) -> None:
-        self._scale = weight.abs().amax(1).clamp_min(1e-12) / 127
+        quantised, self._scale = in_8_bits(weight)
         self._zero = torch.zeros(len(weight), dtype=torch.int64)
-        quantised = (weight / self._scale[:, None]).round().to(torch.int8)
         self._weight = torch.ops.onednn.qlinear_prepack(quantised, [32, weight.shape[1]])
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -95,7 +94,6 @@ class Int8Llama:
             angles = torch.outer(positions, theta ** (-torch.arange(0, self._width, 2) / self._width))
             self._cosine = torch.cat([angles, angles], -1).cos()
             self._sine = torch.cat([-angles, angles], -1).sin()
-            self._past: list[tuple[Tensor, Tensor]] = []
             self._opening = len(opening)
             hidden, self._past = self._run(torch.tensor([list(opening)]), start=0)
             self._first = self._normed(hidden, self._gain)[-1:]
@@ -191,21 +189,16 @@ def _input_ranges(model: Any, samples: Sequence[Sequence[int]]) -> dict[Any, Ten
     """The largest absolute value of each input channel of each linear layer over the samples."""
     ranges: dict[Any, Tensor] = {}
 
-    @contextmanager
-    def watched() -> Iterator[None]:
-        def watch(module: Any, inputs: tuple[Tensor, ...]) -> None:
-            reach = inputs[0].abs().flatten(0, -2).amax(0)
-            ranges[module] = torch.maximum(ranges.get(module, reach), reach)
+    def watch(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        reach = inputs[0].abs().flatten(0, -2).amax(0)
+        ranges[module] = torch.maximum(ranges.get(module, reach), reach)
 
-        linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
-        hooks = [module.register_forward_pre_hook(watch) for module in linear]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    with watched():
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    hooks = [module.register_forward_pre_hook(watch) for module in linear]
+    try:
         for sample in samples:
             model(input_ids=torch.tensor([list(sample)]), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return ranges

@@ -19,13 +19,9 @@ def load_transformers_lm(name: str, *, precision: Precision = "auto") -> CausalL
     Raises:
         LanguageModelError: anything is missing or does not fit together; names the model.
     """
-    folder = Path(name).expanduser()
-    local = folder.is_dir()
-    if not local and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise LanguageModelError(f"{name}: no such folder")
-    source = str(folder) if local else name
+    folder = model_folder(name)
     try:
-        tokenizer, model = _load(source, precision=precision, local=local)
+        tokenizer, model = _load(str(folder or name), precision=precision, local=folder is not None)
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise LanguageModelError(f"{name}: cannot be loaded as a language model ({first})") from error
@@ -53,6 +49,17 @@ def load_transformers_lm(name: str, *, precision: Precision = "auto") -> CausalL
         return ids
 
     return CausalLM(TransformersScorer(model, opening=opening), encode=encode, chunk_tokens=chunk)
+
+
+def model_folder(name: str) -> Path | None:
+    """The folder that ``name`` is; ``None`` where it can be a hub's id. Raises :class:`LanguageModelError`
+    for a path to no folder."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise LanguageModelError(f"{name}: no such folder")
+    return None
 
 
 def opening_ids(tokenizer: Any) -> list[int]:

@@ -144,6 +144,7 @@ def stalls(path: Path) -> dict[str, Any]:
         "all": len(rows),
         "longest_ms": max((row["late_ms"] for row in rows), default=0.0),
         "our_code_on_the_loop": len(ours),
+        "ours": ours,
         "waiting_for_lock_or_call": len(waiting),
         "machine_busy": sum(row["queued_ms"] > 50 for row in rows),
         "stacks": dict(stacks.most_common(12)),

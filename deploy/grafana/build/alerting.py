@@ -1,8 +1,8 @@
 """Grafana-managed alert rules from the Prometheus ones; run ``python -m deploy.grafana.build.alerting``.
 
-Each rule asks Prometheus the very expression of ``deploy/prometheus/rules/sif.yml`` and fires for every series that
-comes back, as Prometheus does. The three steps are those of Grafana's own import of Prometheus rules: the query, a
-test that a number is there, that test over 0. A test holds the YAML to what this builds.
+Each rule asks Prometheus the very expression of ``deploy/prometheus/rules/sif.yml`` and fires for every
+series that comes back, as Prometheus does. The three steps are those of Grafana's own import of Prometheus
+rules: the query, whether a number is there, whether that is over 0. A test holds the YAML to what this builds.
 """
 
 import json
@@ -58,9 +58,9 @@ def steps(expression: str) -> tuple[alerting.Query, ...]:
 
 
 def rule(source: Mapping[str, Any]) -> alerting.Rule:
-    """One rule. No data is how a rule of Prometheus's kind says that all is well; a failed query is told of."""
+    """One rule. No data says that all is well, as with Prometheus; a failed query is told of."""
     name = source["alert"]
-    made = (
+    return (
         alerting.Rule(name)
         .uid("sifwatch-" + re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower())
         .condition(CONDITION)
@@ -70,13 +70,14 @@ def rule(source: Mapping[str, Any]) -> alerting.Rule:
         .for_val(source.get("for", "0s"))
         .labels(source["labels"])
         # Grafana's $value is a text about every step; the figure is the query's
-        .annotations({k: v.replace("$value", f"$values.{QUERY}.Value") for k, v in source["annotations"].items()})
+        .annotations(
+            {k: v.replace("$value", f"$values.{QUERY}.Value") for k, v in source["annotations"].items()}
+        )
     )
-    return made
 
 
 def group(source: Mapping[str, Any]) -> dict[str, Any]:
-    """One group in the form of a provisioning file, which differs from the API's in what is around the rules."""
+    """One group in the form of a provisioning file, which is the API's but for what surrounds the rules."""
     rules = json.loads(JSONEncoder(sort_keys=True).encode([rule(each).build() for each in source["rules"]]))
     for each in rules:  # the file names them once, on the group
         for key in ("orgID", "folderUID", "ruleGroup"):

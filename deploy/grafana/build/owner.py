@@ -81,7 +81,10 @@ def panels() -> tuple[stat.Panel | timeseries.Panel, ...]:
             "Age of the last round",
             "Stale after two intervals.",
             "s",
-            ("time() - max by (monitor) (sif_probe_last_completion_timestamp_seconds{PICKED})", "{{monitor}}"),
+            (
+                "time() - max by (monitor) (sif_probe_last_completion_timestamp_seconds{PICKED})",
+                "{{monitor}}",
+            ),
             ("max by (pack) (2 * sif_probe_interval_seconds{PICKED})", "two intervals"),
         ),
         lines(

@@ -37,6 +37,12 @@ def test_systemd_rates_the_exposure_as_low() -> None:
     passes(found("systemd-analyze", comes_with=WITH), "security", "--offline=true", "--threshold=20", UNIT)
 
 
+def test_the_user_of_the_unit_is_made() -> None:
+    users = (DEPLOY / "systemd" / "sif-probes.sysusers.conf").read_text("utf-8")
+    kind, name, *_ = shlex.split(users.splitlines()[-1])
+    assert (kind, [name], [name]) == ("u", settings()["User"], settings()["Group"])
+
+
 def test_a_mistake_in_the_configuration_is_not_tried_again() -> None:
     unit = settings()
     assert unit["Restart"] == ["on-failure"]
@@ -63,7 +69,7 @@ def test_the_unit_and_its_configuration_name_the_same_files() -> None:
     "lock",
     [
         *(
-            "DynamicUser=yes",
+            "User=sif-probes",
             "NoNewPrivileges=yes",
             "ProtectSystem=strict",
             "ProtectHome=yes",

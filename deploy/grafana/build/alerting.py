@@ -2,7 +2,8 @@
 
 Each rule asks Prometheus the very expression of ``deploy/prometheus/rules/sif.yml`` and fires for every
 series that comes back, as Prometheus does. The three steps are those of Grafana's own import of Prometheus
-rules: the query, whether a number is there, whether that is over 0. A test holds the YAML to what this builds.
+rules: the query, whether a number is there, whether that is over 0. A test holds the YAML to what this
+builds.
 """
 
 import json

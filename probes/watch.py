@@ -14,10 +14,11 @@ from probes.rounds import RoundRunner, RoundSettings, RoundSummary
 from probes.scheduling import Scheduler
 from probes.standing import policy_of
 from probes.store import Store, StoreError, open_store, orders
-from probes.store.limits import EVERY
+from probes.store.limits import EVERY, SendLimits
 from probes.store.reading import last_rounds
 from probes.store.tables import TargetRow
 from probes.targets import AskFailure, LiteLLMTarget, Target
+from probes.targets.pictures import ImageLimits
 from sif_offline.fingerprint.keys import TriggerKeys
 from sif_offline.fingerprint.pack import FingerprintPack, read_pack
 from sif_offline.fingerprint.scoring import PackScorer
@@ -111,7 +112,7 @@ class Watch:
         return summary
 
     def pause(self, name: str, *, by: str, reason: str = "") -> None:
-        """Send nothing more to a target (``*``: to any) until it is resumed, in every process of the store."""
+        """Send nothing more to a target (``*``: to any) until it is resumed; holds for every process."""
         orders.hold(self.store, name, by=by, reason=reason, now=time.time())
 
     def resume(self, name: str) -> bool:
@@ -180,13 +181,17 @@ def make_target(target: TargetConfig) -> LiteLLMTarget:
         api_base=target.api_base,
         api_key=target.read_api_key(),
         timeout_s=target.timeout,
-        headers={name: value.get_secret_value() for name, value in target.headers.items()},
+        headers={name: value.get_secret_value() for name, value in target.read_headers().items()},
+        system_prompt=target.system_prompt,
+        proxy=target.proxy,
+        ca_file=target.ca_file,
         signer=target.read_signer(),
     )
 
 
 def round_settings(config: ProbesConfig, target: TargetConfig) -> RoundSettings:
     """How rounds of this target are run."""
+    limits = target.limits
     return RoundSettings(
         triggers_per_round=config.triggers_per_round,
         clean_share=config.clean_share,
@@ -194,6 +199,20 @@ def round_settings(config: ProbesConfig, target: TargetConfig) -> RoundSettings:
         alpha=config.alpha,
         attempts=config.attempts,
         timeout_s=target.timeout,
+        pace_s=config.pace,
+        images=ImageLimits(
+            max_bytes=limits.max_image_bytes,
+            max_side=limits.max_image_side,
+            resize=limits.oversize == "resize",
+        ),
+        limits=SendLimits(
+            lifetime=config.lifetime,
+            per_minute=limits.per_minute,
+            all_per_minute=config.per_minute,
+            daily_requests=limits.daily_requests,
+            daily_usd=limits.daily_usd,
+            usd_per_request=limits.usd_per_request or 0.0,
+        ),
     )
 
 

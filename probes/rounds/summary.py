@@ -20,7 +20,8 @@ class RoundSummary:
 
     p and z are against "independent text", ``log10_e`` against "unrelated model" (None while the pack is
     not calibrated); ``verdict`` is the target's since its watch began. ``duration_s`` is in seconds. ``held``
-    names the limit that ended the round before its plan was done, None where none did.
+    names the limit that ended the round before its plan was done, None where none did; ``oversize`` counts
+    the triggers that were left out because the target does not take pictures of their size.
     """
 
     target: str
@@ -44,6 +45,7 @@ class RoundSummary:
     duration_s: float
     last_failure: str | None
     held: str | None = None
+    oversize: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -114,5 +116,6 @@ def close_round(
         log10_e_independent=evidence.log_e_independent / math.log(10),
         duration_s=now - began if began is not None else 0.0,
         last_failure=counts.last_failure,
+        oversize=counts.oversize,
         **statistics,  # type: ignore[arg-type]
     )

@@ -20,6 +20,7 @@ class RoundCounts:
     refusals: int
     started_at: float
     last_answer_at: float | None
+    oversize: int
 
 
 def round_counts(store: Store, round_id: int) -> RoundCounts:
@@ -42,13 +43,15 @@ def round_counts(store: Store, round_id: int) -> RoundCounts:
     with store.reading() as session:
         rows = session.execute(scores).all()
         kinds = dict(session.execute(answers).all())
+        row = session.get_one(RoundRow, round_id)
         return RoundCounts(
             triggers=[(trigger, types, greens) for control, trigger, types, greens in rows if not control],
             controls=[(trigger, types, greens) for control, trigger, types, greens in rows if control],
             answered=sum(kinds.values()),
             failures={str(kind): times for kind, times in session.execute(failures)},
             last_failure=session.scalars(reason.order_by(AskRow.id.desc())).first(),
-            started_at=session.scalars(select(RoundRow.started_at).where(RoundRow.id == round_id)).one(),
+            started_at=row.started_at,
+            oversize=row.oversize,
             last_answer_at=session.scalar(last),
             refusals=sum(times for kind, times in kinds.items() if kind != "answer"),
         )

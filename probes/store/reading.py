@@ -92,6 +92,31 @@ def evidence_types(
         ]
 
 
+def answers_by_round(
+    store: Store, target: str, *, pack_id: str
+) -> list[tuple[int, list[tuple[str, list[tuple[int, bool]]]]]]:
+    """For every ended round of a target, oldest first: its id, and its scored trigger answers as
+    :func:`evidence_types` gives them.
+    """
+    ended = select(RoundRow.id).where(
+        RoundRow.target == target, RoundRow.pack_id == pack_id, RoundRow.finished_at.is_not(None)
+    )
+    scored = (
+        select(AskRow.round_id, AskRow.trigger_id, ScoreRow.new_types)
+        .join(ScoreRow, ScoreRow.ask_id == AskRow.id)
+        .where(AskRow.target == target, AskRow.pack_id == pack_id, AskRow.control.is_(False))
+        .order_by(AskRow.id)
+    )
+    with store.reading() as session:
+        found: dict[int, list[tuple[str, list[tuple[int, bool]]]]] = {
+            round_id: [] for round_id in session.scalars(ended.order_by(RoundRow.id))
+        }
+        for round_id, trigger_id, pairs in session.execute(scored):
+            if round_id in found:
+                found[round_id].append((trigger_id, [(token, bool(green)) for token, green in pairs]))
+    return list(found.items())
+
+
 def last_rounds(store: Store, target: str, *, pack_id: str, limit: int) -> list[RoundRow]:
     """The newest rounds of a target, newest first."""
     query = (

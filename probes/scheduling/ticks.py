@@ -46,6 +46,7 @@ class Ticks:
             "application_version": PROTOCOL,
             "executor_id": executor_id,
             "sys_db_pool_size": 5,
+            "notification_listener_polling_interval_sec": poll_s,
             "log_level": "WARNING",
             "enable_otlp": False,
             # its default is pickle, which whoever may write to the database could make run anything

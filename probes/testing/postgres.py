@@ -86,7 +86,7 @@ class PostgresServer:
     def close(self) -> None:
         """Stop the server, whoever is connected, and remove its folder."""
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)  # PostgreSQL's "fast" shutdown
+            self._process.send_signal(signal.SIGQUIT)  # PostgreSQL's "immediate" shutdown
             try:
                 self._process.wait(timeout=20)
             except subprocess.TimeoutExpired:

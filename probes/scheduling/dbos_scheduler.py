@@ -114,7 +114,9 @@ class DbosScheduler:
         try:
             self._ticks = _apart(self._launch)
         except Exception as error:
-            raise SchedulerError(f"the scheduler cannot be started: {type(error).__name__}: {error}") from None
+            raise SchedulerError(
+                f"the scheduler cannot be started: {type(error).__name__}: {error}"
+            ) from None
         self._threads.start("scheduler-first-look", lambda: self._look(first=True))
         self._ticker.start()
 
@@ -141,7 +143,11 @@ class DbosScheduler:
 
     def _launch(self) -> Ticks:
         ticks = Ticks(
-            self._database, executor_id=new_holder(), parallel=self._parallel, poll_s=self._poll_s, run=self._tick
+            self._database,
+            executor_id=new_holder(),
+            parallel=self._parallel,
+            poll_s=self._poll_s,
+            run=self._tick,
         )
         ticks.launch()
         return ticks

@@ -44,5 +44,7 @@ def _scheduler_database(url: URL) -> str:
             raise SchedulerError("scheduler: dbos needs a store in a file or in PostgreSQL, not in memory")
         url = url.set(database=f"{url.database}.scheduler")
     elif url.get_backend_name() != "postgresql":
-        raise SchedulerError(f"scheduler: dbos runs on PostgreSQL and SQLite, not on {url.get_backend_name()}")
+        raise SchedulerError(
+            f"scheduler: dbos runs on PostgreSQL and SQLite, not on {url.get_backend_name()}"
+        )
     return url.render_as_string(hide_password=False)

@@ -35,7 +35,7 @@ class PostgresServer:
         if os.geteuid() == 0:
             self._as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
         # pytest's own folders may be entered by their owner alone, and a socket's path is 107 bytes at most
-        self._folder = Path(tempfile.mkdtemp(prefix="sif-pg-", dir="/tmp"))  # noqa: S108
+        self._folder = Path(tempfile.mkdtemp(prefix="sif-pg-", dir="/tmp"))
         if self._as_user:
             try:
                 shutil.chown(self._folder, "postgres", "postgres")

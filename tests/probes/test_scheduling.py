@@ -213,7 +213,13 @@ def test_windows_that_are_over_are_passed_by_and_one_that_is_open_is_used() -> N
     assert rhythm.after(5000.0, now=100.0).nominal == 200.0, "the clock went back"
     assert rhythm.too_far(300.0, now=100.0)
     assert not rhythm.too_far(250.0, now=100.0)
-    for interval, jitter in ((0.0, 0.0), (10.0, 11.0), (10.0, -1.0), (float("inf"), 0.0), (float("nan"), 0.0)):
+    for interval, jitter in (
+        (0.0, 0.0),
+        (10.0, 11.0),
+        (10.0, -1.0),
+        (float("inf"), 0.0),
+        (float("nan"), 0.0),
+    ):
         with pytest.raises(ValueError, match="must"):
             Rhythm(interval, jitter)
 

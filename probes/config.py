@@ -6,7 +6,7 @@ Relative paths are relative to the file's folder.
 
 import os
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -219,13 +219,21 @@ def load_config(path: Path) -> ProbesConfig:
         raise ConfigError(f"{path}: is not valid YAML: {error.problem}{line}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: must be a mapping of keys")
+    return parse_config(data, where=str(path), folder=path.resolve().parent)
+
+
+def parse_config(data: object, *, where: str, folder: Path) -> ProbesConfig:
+    """Check a configuration that was read. Raises ConfigError, one line, naming ``where`` and the keys.
+
+    Relative paths are relative to ``folder``.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: must be a mapping of keys")
     try:
-        config = ProbesConfig.model_validate(data)
+        config = ProbesConfig.model_validate(dict(data))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {'; '.join(_messages(error))}") from None
-    return _resolve(config, path)
+        raise ConfigError(f"{where}: {'; '.join(_messages(error))}") from None
+    return _resolve(config, where=where, folder=folder)
 
 
 def _messages(error: ValidationError) -> list[str]:
@@ -244,9 +252,8 @@ def _messages(error: ValidationError) -> list[str]:
     return messages
 
 
-def _resolve(config: ProbesConfig, path: Path) -> ProbesConfig:
+def _resolve(config: ProbesConfig, *, where: str, folder: Path) -> ProbesConfig:
     """The same configuration with every relative path made absolute."""
-    folder = path.resolve().parent
     targets = tuple(
         target.model_copy(update={"api_key_file": folder / target.api_key_file})
         if target.api_key_file is not None
@@ -256,7 +263,9 @@ def _resolve(config: ProbesConfig, path: Path) -> ProbesConfig:
     try:
         url = make_url(config.store)
     except ArgumentError:
-        raise ConfigError(f"{path}: store: must be a SQLAlchemy URL, as sqlite:///probes.sqlite is") from None
+        raise ConfigError(
+            f"{where}: store: must be a SQLAlchemy URL, as sqlite:///probes.sqlite is"
+        ) from None
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
         url = url.set(database=str(folder / str(url.database)))
     return config.model_copy(

@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -44,7 +45,13 @@ class Watch:
     """Everything that one configuration needs. Close it, or use it as a context manager."""
 
     def __init__(
-        self, config: ProbesConfig, *, pack: FingerprintPack, scorer: PackScorer, store: Store
+        self,
+        config: ProbesConfig,
+        *,
+        pack: FingerprintPack,
+        scorer: PackScorer,
+        store: Store,
+        make: Callable[[TargetConfig], Target],
     ) -> None:
         self.config = config
         self.pack = pack
@@ -52,7 +59,7 @@ class Watch:
         self.scorer = scorer
         self.store = store
         self.stop = threading.Event()
-        self.targets: dict[str, Target] = {target.name: make_target(target) for target in config.targets}
+        self.targets: dict[str, Target] = {target.name: make(target) for target in config.targets}
         self.runners = {
             target.name: RoundRunner(
                 target=self.targets[target.name],
@@ -69,14 +76,17 @@ class Watch:
             store.record_target(_target_row(config, target, pack_id=pack.pack_id, alpha=self.policy.alpha))
 
     @classmethod
-    def open(cls, config: ProbesConfig) -> Self:
-        """Read the pack and the keys, open the store. Raises a SifError that names what is wrong."""
+    def open(cls, config: ProbesConfig, *, make: Callable[[TargetConfig], Target] | None = None) -> Self:
+        """Read the pack and the keys, open the store. Raises a SifError that names what is wrong.
+
+        ``make``: how a configured target becomes one that can be asked; :func:`make_target` where None.
+        """
         pack, scorer = open_pack(config.pack, config.trigger_keys)
         for target in config.targets:
             target.read_api_key()  # before anything is written
         store = open_store(config.store)
         try:
-            return cls(config, pack=pack, scorer=scorer, store=store)
+            return cls(config, pack=pack, scorer=scorer, store=store, make=make or make_target)
         except BaseException:
             store.close()
             raise

@@ -1,8 +1,11 @@
-"""A watch inside a LiteLLM proxy: ``litellm_settings: callbacks: [prometheus, probes.litellm_callback.monitor]``.
+"""A watch inside a LiteLLM proxy.
+
+    litellm_settings:
+      callbacks: [prometheus, probes.litellm_callback.monitor]
 
 The environment variable ``SIF_PROBES_CONFIG`` names the probes' YAML file. Targets whose model is
-``proxy/ALIAS`` are asked through the proxy's own router. Everything is checked while the proxy starts: LiteLLM
-lets what goes wrong in loading a callback stop the start, and the last line of the log says what it was.
+``proxy/ALIAS`` are asked through the proxy's own router. All but the aliases is checked while the proxy
+starts: what goes wrong in loading a callback stops the start, and the log says what it was.
 """
 
 import asyncio
@@ -88,7 +91,7 @@ def _router() -> Any:
 
 
 def _before_shutdown(monitor: ProbesMonitor) -> None:
-    """Stop with the proxy. Its lifespan has begun by now; what is left is the function it looks up at its end."""
+    """Stop with the proxy: its lifespan has begun, so what is left is the function it looks up at its end."""
     from litellm.proxy import proxy_server
 
     shut_down = proxy_server.proxy_shutdown_event
@@ -111,7 +114,7 @@ def _show_on_metrics_page(collector: Any) -> None:
         logger.warning('no metrics: the proxy has no /metrics without "prometheus" in its callbacks')
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         registry.register(collector)
         for page in pages:
             page.app = make_metrics_asgi_app(registry)

@@ -1,4 +1,4 @@
-"""A target that is a model alias of the LiteLLM proxy this process is: asked through the proxy's own router."""
+"""A target that is a model of the LiteLLM proxy around us, asked through the proxy's own router."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from probes.targets.base import AskFailure, FailureKind
 from probes.targets.litellm_target import LiteLLMTarget
 
 PREFIX = "proxy/"
-"""``model: proxy/ALIAS`` names a model of the proxy; litellm's own ``litellm_proxy/`` asks a proxy by its URL."""
+"""``proxy/ALIAS`` is a model of the proxy around us; litellm's ``litellm_proxy/`` asks a proxy by its URL."""
 
 LATE_S = 10.0
 """How much longer than the router's own timeout an answer is waited for, seconds."""

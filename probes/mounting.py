@@ -29,8 +29,8 @@ def mount(
 ) -> None:
     """Put the probes' service under ``path`` of a FastAPI or Starlette application, and run its watch.
 
-    The watch opens after the application's own start-up (its lifespan, its start-up handlers) and stops before
-    its shut-down. Call this before the application starts, and before a route that matches every path.
+    The watch opens after the application's own start-up (lifespan or start-up handlers) and stops before its
+    shut-down. Call this before the application starts, and before a route that matches every path.
 
     Args:
         app: the host.

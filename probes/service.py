@@ -1,4 +1,4 @@
-"""The probes' HTTP service: /metrics, /health, /probe?target=NAME, /debug/rounds, /-/reload, and a page at /."""
+"""The probes' HTTP service: /metrics, /health, /probe?target=NAME, /debug/rounds, /-/reload, a page at /."""
 
 import asyncio
 import ipaddress

@@ -11,6 +11,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from probes.config import ConfigError, ProbesConfig, TargetConfig
+from probes.litellm_router import PREFIX
 from probes.rounds import RoundRunner, RoundSettings, RoundSummary
 from probes.scheduling import Scheduler
 from probes.standing import policy_of
@@ -170,6 +171,11 @@ def open_pack(path: Path, keys_path: Path) -> tuple[FingerprintPack, PackScorer]
 
 def make_target(target: TargetConfig) -> LiteLLMTarget:
     """The target that a configuration describes. Raises ConfigError where its credential is missing."""
+    if target.model.startswith(PREFIX):
+        raise ConfigError(
+            f"target {target.name}: model {target.model} can only be asked inside a LiteLLM proxy, "
+            "by probes.litellm_callback"
+        )
     return LiteLLMTarget(
         name=target.name,
         model=target.model,

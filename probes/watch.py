@@ -137,11 +137,18 @@ class Watch:
     def _job(self, name: str) -> None:
         """A scheduled round; what fails is logged in one line, and the next interval tries again."""
         try:
-            self.run_round(name)
+            if not self._just_asked(name):
+                self.run_round(name)
         except StoreError as error:
             logger.error("target %s: round given up: %s", name, error)
         except Exception:
             logger.exception("target %s: round failed", name)
+
+    def _just_asked(self, name: str) -> bool:
+        """Whether another worker has run the round of this interval: each has a clock of its own."""
+        rounds = last_rounds(self.store, name, pack_id=self.pack.pack_id, limit=1)
+        since = time.time() - self.config.interval / 2
+        return bool(rounds) and rounds[0].state != "running" and rounds[0].started_at > since
 
     def reach(self, name: str) -> Reachability:
         """Ask a target a short question without a picture; the result is kept for half a minute.

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ class Metrics:
     def __init__(self, client: httpx.Client) -> None:
         text = client.get("/metrics/").raise_for_status().text
         self.text = text
-        self.samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        self.samples = [
+            sample for family in text_string_to_metric_families(text) for sample in family.samples
+        ]
 
     def value(self, name: str, **labels: str) -> float | None:
         """The one sample of ours with these labels, None where there is none."""
@@ -147,7 +150,9 @@ def test_a_proxy_watches_its_own_models(tiny: TinyPack, tmp_path: Path, workers:
             assert len(clients) == 1, "the endpoint says the same to the same question"
 
             metrics = Metrics(client)
-            z, tau = (metrics.value(name, monitor="pirate") for name in ("watermark_zscore", "threshold_zscore"))
+            z, tau = (
+                metrics.value(name, monitor="pirate") for name in ("watermark_zscore", "threshold_zscore")
+            )
             assert z is not None
             assert tau is not None
             assert z > tau
@@ -185,6 +190,12 @@ def test_a_proxy_watches_its_own_models(tiny: TinyPack, tmp_path: Path, workers:
             arrived = Counter(q.image_sha256 for q in endpoint.questions if q.image is not None)
             assert arrived == sent, "each send is one question at its own endpoint, none from a cache"
             assert max(sent.values()) > 1, "some trigger was sent twice, so that a cache could have answered"
+    began = [
+        at for (at,) in rows(store, "SELECT started_at FROM rounds WHERE target = 'innocent' ORDER BY id")
+    ]
+    assert all(later - earlier > 0.9 for earlier, later in pairwise(began)), (
+        "one round an interval, not a worker"
+    )
     assert rows(store, "SELECT count(*) FROM asks WHERE state = 'intent'") == [(0,)]
     assert rows(store, "SELECT count(*) FROM rounds WHERE state = 'running'") == [(0,)]
     assert rows(store, "SELECT count(*) FROM leases") == [(0,)]

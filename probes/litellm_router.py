@@ -7,13 +7,22 @@ from typing import Any
 
 from probes.config import ConfigError, TargetConfig
 from probes.targets.base import AskFailure, FailureKind
-from probes.targets.litellm_target import LiteLLMTarget
+from probes.targets.litellm_target import LiteLLMTarget, _chain
 
 PREFIX = "proxy/"
 """``proxy/ALIAS`` is a model of the proxy around us; litellm's ``litellm_proxy/`` asks a proxy by its URL."""
 
 LATE_S = 10.0
 """How much longer than the router's own timeout an answer is waited for, seconds."""
+
+_NO_CONNECTION = (
+    "ClientConnector",
+    "ConnectionTimeoutError",
+    "ConnectionRefusedError",
+    "gaierror",
+    "UnsupportedProtocol",
+    "InvalidURL",
+)
 
 _NOT_OURS = ("api_base", "api_key_env", "api_key_file", "headers", "allow")
 
@@ -92,10 +101,14 @@ class RouterTarget(LiteLLMTarget):
                 in_doubt=False,
                 retry_after_s=float(wait) if isinstance(wait, int | float) else None,
             )
-        if name == "ContentPolicyViolationError" and getattr(error, "response", None) is None:
+        if name == "ContentPolicyViolationError" and error.__cause__ is error.__context__ is None:
             # made by the router from an answer whose finish reason is content_filter
             return self._fail("content_policy", "the answer was filtered", in_doubt=True)
-        return super()._failure(error)
+        failure = super()._failure(error)
+        if failure.kind == "connection" and not any(map(_never_connected, _chain(error))):
+            reason = "the connection was cut before the answer was complete"
+            return self._fail("interrupted", reason, in_doubt=True)
+        return failure
 
     def _fail(self, kind: FailureKind, reason: str, **more: Any) -> AskFailure:
         """The proxy's own credentials are its secrets, not only ours."""
@@ -138,6 +151,16 @@ def alias_warning(router: Any, alias: str) -> str | None:
     if len(models) > 1:
         return f"model {alias} is {len(models)} different models: what is found is about all of them together"
     return None
+
+
+def _never_connected(link: BaseException) -> bool:
+    """Whether this says that no connection came about.
+
+    A router's calls go through aiohttp, and litellm makes httpx's ConnectError of aiohttp's ClientOSError:
+    also of a connection that was reset with the question read.
+    """
+    kind = type(link)
+    return kind.__module__.startswith("httpcore") or kind.__name__.startswith(_NO_CONNECTION)
 
 
 def _deployments(router: Any, alias: str) -> list[dict[str, Any]]:

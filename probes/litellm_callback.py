@@ -17,6 +17,7 @@ from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 from prometheus_client import REGISTRY, CollectorRegistry, multiprocess
+from prometheus_client.registry import Collector
 
 from probes.config import ConfigError, ProbesConfig, TargetConfig, load_config
 from probes.litellm_router import PREFIX, RouterTarget, alias_problem, alias_warning, make_router_target
@@ -78,7 +79,7 @@ class ProbesMonitor(CustomLogger):  # type: ignore[misc]  # litellm is not typed
                     logger.error("target %s: %s", target.name, problem)
                 elif (warning := alias_warning(router, target.alias)) is not None:
                     logger.warning("target %s: %s", target.name, warning)
-        _show_on_metrics_page(self._collector)
+        show_on_metrics_page(self._collector)
         self._watch.schedule(self._scheduler)
         self._scheduler.start()
         logger.info("watching %d targets", len(self._watch.targets))
@@ -98,14 +99,19 @@ def _before_shutdown(monitor: ProbesMonitor) -> None:
 
     @functools.wraps(shut_down)
     async def stop_first(*arguments: Any, **named: Any) -> None:
-        await monitor.stop()
-        await shut_down(*arguments, **named)
+        try:
+            await monitor.stop()
+        finally:
+            await shut_down(*arguments, **named)
 
     proxy_server.proxy_shutdown_event = stop_first
 
 
-def _show_on_metrics_page(collector: Any) -> None:
-    """Several workers: LiteLLM's /metrics then reads files of counters alone, and has to be told of us."""
+def show_on_metrics_page(collector: Collector) -> None:
+    """Put a collector on the proxy's /metrics where LiteLLM would not read it from the default registry.
+
+    With several workers that page reads the files of counters that prometheus_client keeps, and no collector.
+    """
     from litellm.integrations.prometheus_metrics_endpoint import make_metrics_asgi_app
     from litellm.proxy import proxy_server
 

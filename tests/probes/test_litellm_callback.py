@@ -1,10 +1,15 @@
 """The watch inside a real LiteLLM proxy: its own models as targets, its own /metrics, its own shutdown."""
 
+import asyncio
+import os
 import secrets
 import sqlite3
+import subprocess
+import sys
 import time
+import types
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,12 +17,18 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
+from probes.config import ConfigError
 from probes.testing.endpoint import ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack
 from tests.gateway.conftest import free_port, start_proxy, stop, wait_until_ready
 
+SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "deploy/litellm/config-probes.yaml").read_text())
 DEPLOYMENT_KEY = "sk-deployment-of-the-proxy"
 
 
@@ -30,9 +41,9 @@ def proxy_config(pirate: str, innocent: str) -> dict[str, Any]:
 
     return {
         "model_list": [model("pirate-alias", pirate), model("innocent-alias", innocent)],
-        "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
+        "general_settings": SHIPPED["general_settings"],
         "litellm_settings": {
-            "callbacks": ["prometheus", "probes.litellm_callback.monitor"],
+            **SHIPPED["litellm_settings"],
             "num_retries": 2,
             "cache": True,
             "cache_params": {"type": "local"},
@@ -106,7 +117,10 @@ def rows(store: Path, query: str) -> list[tuple[Any, ...]]:
     return found
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+SOAK = pytest.mark.skipif("SIF_SOAK" not in os.environ, reason="two workers start in 30 s: set SIF_SOAK=1")
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=SOAK)])
 def test_a_proxy_watches_its_own_models(tiny: TinyPack, tmp_path: Path, workers: int) -> None:
     """From its start to its stop; two workers share one store, so that a round is never run twice at once."""
     config, log, store = tmp_path / "config.yaml", tmp_path / "proxy.log", tmp_path / "watch.sqlite"
@@ -216,3 +230,54 @@ def test_a_wrong_file_stops_the_proxys_start(tiny: TinyPack, tmp_path: Path) -> 
     finally:
         stop(process)
     assert f"{file}: intervall: unknown key" in log.read_text()
+
+
+def test_with_several_workers_the_page_of_litellm_shows_theirs_and_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LiteLLM's own mount, on a bare application: the page then reads files that workers have written."""
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    worker = "from prometheus_client import Counter; Counter('of_a_worker', 'x').inc(3)"
+    subprocess.run([sys.executable, "-c", worker], check=True, timeout=60)
+    app = FastAPI()
+    import litellm.proxy
+
+    proxy_server = types.SimpleNamespace(app=app)
+    monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", proxy_server)
+    monkeypatch.setattr(litellm.proxy, "proxy_server", proxy_server, raising=False)
+    from litellm.integrations.prometheus import PrometheusLogger
+
+    from probes.litellm_callback import show_on_metrics_page
+
+    class Ours(Collector):
+        def collect(self) -> Iterator[Metric]:
+            yield GaugeMetricFamily("of_ours", "x", 5)
+
+    PrometheusLogger._mount_metrics_endpoint()
+    with TestClient(app) as client:
+        assert "of_a_worker_total 3.0" in client.get("/metrics/").text
+        show_on_metrics_page(Ours())
+        text = client.get("/metrics/").text
+    assert "of_a_worker_total 3.0" in text
+    assert "of_ours 5.0" in text
+
+
+def test_a_monitor_outside_a_proxy_says_what_it_is_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import probes.litellm_callback as callback
+
+    monkeypatch.delenv("SIF_PROBES_CONFIG", raising=False)
+    with pytest.raises(ConfigError, match="SIF_PROBES_CONFIG is not set: it names the probes' YAML file"):
+        _ = callback.monitor
+    monkeypatch.setenv("SIF_PROBES_CONFIG", str(tmp_path / "nowhere.yaml"))
+    with pytest.raises(ConfigError, match="is for a LiteLLM proxy's callbacks"):
+        _ = callback.monitor
+
+    async def inside() -> None:
+        with pytest.raises(ConfigError, match=r"nowhere\.yaml: No such file"):
+            _ = callback.monitor
+
+    asyncio.run(inside())

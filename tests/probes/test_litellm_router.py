@@ -209,6 +209,22 @@ def test_what_must_not_be_asked_is_not(proxy_loop: Loop) -> None:
         assert alias_warning(router, "suspect-alias") is None
 
 
+def test_a_key_of_the_proxy_shows_nowhere(proxy_loop: Loop) -> None:
+    """Whatever litellm or the endpoint says of it."""
+
+    class Repeating:
+        def get_model_list(self, model_name: str) -> list[dict[str, Any]]:
+            return [{"model_name": model_name, "litellm_params": {"model": "openai/x", "api_key": KEY}}]
+
+        async def acompletion(self, **question: Any) -> None:
+            raise RuntimeError(f"no such key: {KEY}")
+
+    with pytest.raises(AskFailure, match=r"no such key: \*\*\*") as caught:
+        target_of(Repeating(), proxy_loop).ask(image=None, prompt="Hm?", max_tokens=32)
+    assert KEY not in str(caught.value)
+    assert caught.value.in_doubt
+
+
 def test_an_alias_of_two_models_is_warned_about() -> None:
     router = make_router("http://127.0.0.1:1", "http://127.0.0.1:2")
     assert alias_warning(router, "suspect-alias") is None, "two servers of one model"

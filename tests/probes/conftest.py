@@ -1,6 +1,7 @@
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import yaml
 
 from probes.rounds import RoundRunner, RoundSettings
 from probes.store import Store, open_store
-from probes.targets import LiteLLMTarget, Target
+from probes.targets import Answer, LiteLLMTarget, Target
+from probes.testing.postgres import PostgresServer, PostgresUnavailableError
 from probes.testing.tiny_pack import TinyPack, build_tiny_pack
 
 
@@ -31,6 +33,30 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
+class Scripted:
+    """A target without a socket: an answer, or an exception, for each question; the last one for ever."""
+
+    name, model = "suspect", "scripted"
+    api_base: str | None = None
+    system_prompt: str | None = None
+
+    def __init__(self, *replies: Any) -> None:
+        self.replies = list(replies)
+        self.asked = 0
+
+    def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
+        self.asked += 1
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        if isinstance(reply, BaseException):
+            raise reply
+        return Answer(reply, "stop", "m", 0.01)
+
+
+@pytest.fixture
+def scripted() -> type[Scripted]:
+    return Scripted
+
+
 MakeRunner = Callable[..., RoundRunner]
 
 
@@ -47,7 +73,7 @@ def make_runner(tiny: TinyPack, store: Store) -> MakeRunner:
         stop: threading.Event | None = None,
         clock: Callable[[], float] | None = None,
         timeout_s: float = 5.0,
-        **settings: float | None,
+        **settings: Any,
     ) -> RoundRunner:
         values = {
             "triggers_per_round": 16,
@@ -117,3 +143,20 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     before = signal.getsignal(signal.SIGTERM)
     yield call
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real server of this test session; skips where PostgreSQL is not installed."""
+    try:
+        server = PostgresServer()
+    except PostgresUnavailableError as error:
+        pytest.skip(str(error))
+    with server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> str:
+    """An empty database of its own for one test."""
+    return postgres.create(f"test_{uuid.uuid4().hex[:12]}")

@@ -94,12 +94,15 @@ def pins(lock: str) -> Mapping[str, str]:
 
 
 def render(image: Image) -> str:
-    """The list as it is committed. Raises KeyError, naming a distribution that the lock lacks."""
+    """The list as it is committed. Raises KeyError, naming what the lock lacks."""
     owners = packages_distributions()
     modules = imported(ROOT / folder for folder in image.folders)
     roots = {owners[module][0] for module in modules if module in owners}
     locked = pins((ROOT / "requirements.lock").read_text("utf-8"))
-    chosen = sorted(locked[name] for name in {*closure({*roots, *image.more}), *image.data} - TOOLS)
+    names = {*closure({*roots, *image.more}), *image.data} - TOOLS
+    if names - locked.keys():
+        raise KeyError(f"not in requirements.lock, run make lock: {', '.join(sorted(names - locked.keys()))}")
+    chosen = sorted(locked[name] for name in names)
     head = "# made by python -m deploy.docker.lock; do not edit"
     return "\n".join((head, *chosen)) + "\n"
 

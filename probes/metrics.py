@@ -205,8 +205,9 @@ class StoreCollector(Collector):
         families = _families()
         readable = True
         try:
-            monitors = tuple(self._monitors)
-            found = monitor_totals(self._store, monitors, pack_id=self._pack_id, buckets=DURATION_BUCKETS_S)
+            found = monitor_totals(
+                self._store, tuple(self._monitors), pack_id=self._pack_id, buckets=DURATION_BUCKETS_S
+            )
             paused = frozenset(self._paused())
         except StoreError as error:
             if not self._guest:
@@ -215,9 +216,8 @@ class StoreCollector(Collector):
             readable, found, paused = False, [], frozenset()
         for totals in found:
             _fill(families, totals, paused=totals.monitor in paused)
-        reload = self._reload
-        families["sif_probe_config_last_reload_successful"].add_metric([], float(reload.ok))
-        families["sif_probe_config_last_reload_success_timestamp_seconds"].add_metric([], reload.at)
+        families["sif_probe_config_last_reload_successful"].add_metric([], float(self._reload.ok))
+        families["sif_probe_config_last_reload_success_timestamp_seconds"].add_metric([], self._reload.at)
         families["sif_probe_store_readable"].add_metric([], float(readable))
         families["sif_probe_build_info"].add_metric([package_version()], 1.0)
         yield from families.values()

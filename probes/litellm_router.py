@@ -73,6 +73,7 @@ class RouterTarget(LiteLLMTarget):
         problem = alias_problem(router, self.alias)
         if problem is not None:
             raise self._fail("misconfigured", problem, in_doubt=False)
+        # as a retry, a fallback or a cache would have it, the answer would be false evidence
         asking = router.acompletion(
             model=self.alias,
             messages=messages,
@@ -80,7 +81,6 @@ class RouterTarget(LiteLLMTarget):
             max_tokens=max_tokens,
             temperature=0.0,
             drop_params=True,
-            # an answer of another model, or of an earlier round, would be false evidence
             num_retries=0,
             max_retries=0,
             disable_fallbacks=True,
@@ -96,9 +96,8 @@ class RouterTarget(LiteLLMTarget):
         try:
             return sent.result(self.timeout_s + LATE_S)
         except CancelledError:
-            raise self._fail(
-                "interrupted", "the proxy stopped before the answer came", in_doubt=True
-            ) from None
+            reason = "the proxy stopped before the answer came"
+            raise self._fail("interrupted", reason, in_doubt=True) from None
         except TimeoutError:
             sent.cancel()
             raise

@@ -213,9 +213,8 @@ class StoreCollector(Collector):
             readable, found, paused = False, [], frozenset()
         for totals in found:
             _fill(families, totals, paused=totals.monitor in paused)
-        reload = self._reload
-        families["sif_probe_config_last_reload_successful"].add_metric([], float(reload.ok))
-        families["sif_probe_config_last_reload_success_timestamp_seconds"].add_metric([], reload.at)
+        families["sif_probe_config_last_reload_successful"].add_metric([], float(self._reload.ok))
+        families["sif_probe_config_last_reload_success_timestamp_seconds"].add_metric([], self._reload.at)
         families["sif_probe_store_readable"].add_metric([], float(readable))
         families["sif_probe_build_info"].add_metric([package_version()], 1.0)
         yield from families.values()

@@ -88,7 +88,7 @@ def checked(config: ProbesConfig | Mapping[str, Any] | Path | str) -> ProbesConf
 
 
 class _Entrance:
-    """What stands in the host's routes before there is a service, and after it has stopped."""
+    """What stands in the host's routes: the service while it runs, before and after that a 503."""
 
     def __init__(self) -> None:
         self.service: ASGIApp | None = None

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from probes.config import ConfigError
 from probes.testing.endpoint import ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack
-from tests.gateway.conftest import free_port, start_proxy, stop, wait_until_ready
+from tests.gateway.conftest import free_port, proxy_environment, stop, wait_until_ready
 
 SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "deploy/litellm/config-probes.yaml").read_text())
 DEPLOYMENT_KEY = "sk-deployment-of-the-proxy"
@@ -103,7 +103,26 @@ class Metrics:
         return found[0] if found else None
 
 
-def wait_for(what: str, condition: Callable[[], bool], log: Path, *, seconds: float = 60) -> None:
+def start(
+    config: Path, port: int, key: str, log: Path, *, workers: int = 1, **environment: str
+) -> "subprocess.Popen[bytes]":
+    """``litellm --config``; a worker that a busy machine keeps waiting is not to be killed for it."""
+    command = [
+        str(Path(sys.executable).with_name("litellm")),
+        *("--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--telemetry", "False"),
+        *("--num_workers", str(workers), "--timeout_worker_healthcheck", "120"),
+    ]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command,
+            env={**proxy_environment(key, ""), **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=config.parent,
+        )
+
+
+def wait_for(what: str, condition: Callable[[], bool], log: Path, *, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"never: {what}\n{log.read_text()[-3000:]}"
@@ -133,14 +152,13 @@ def test_a_proxy_watches_its_own_models(tiny: TinyPack, tmp_path: Path, workers:
         ) as client,
     ):
         config.write_text(yaml.safe_dump(proxy_config(pirate.url, innocent.url)))
-        process = start_proxy(
+        process = start(
             config,
             port,
             key,
             log,
-            upstream_url=pirate.url,
+            workers=workers,
             SIF_PROBES_CONFIG=str(watch_config(tiny, tmp_path)),
-            NUM_WORKERS=str(workers),
             **({"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")} if workers > 1 else {}),
         )
         try:
@@ -195,7 +213,7 @@ def test_a_proxy_watches_its_own_models(tiny: TinyPack, tmp_path: Path, workers:
             asked = len(pirate.questions)
             wait_for("a question on its way", lambda: len(pirate.questions) > asked, log)
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=60)
         finally:
             stop(process)
         for name, endpoint in (("pirate", pirate), ("innocent", innocent)):
@@ -222,9 +240,7 @@ def test_a_wrong_file_stops_the_proxys_start(tiny: TinyPack, tmp_path: Path) -> 
     config, log = tmp_path / "config.yaml", tmp_path / "proxy.log"
     config.write_text(yaml.safe_dump(proxy_config("http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1")))
     file = watch_config(tiny, tmp_path, intervall=5)
-    process = start_proxy(
-        config, free_port(), "sk-x-of-a-test", log, upstream_url="", SIF_PROBES_CONFIG=str(file)
-    )
+    process = start(config, free_port(), "sk-x-of-a-test", log, SIF_PROBES_CONFIG=str(file))
     try:
         assert process.wait(timeout=120) != 0
     finally:

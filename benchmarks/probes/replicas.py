@@ -21,7 +21,9 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import IO
 
 import yaml
 from rich.console import Console
@@ -92,7 +94,7 @@ class Replica:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self._reader.start()
 
     def kill(self) -> None:
@@ -108,21 +110,21 @@ class Replica:
     def _gone(self) -> int:
         status = self.process.wait(timeout=60)
         self._reader.join(timeout=10)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
         return status
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for text in self.process.stdout:
-            with contextlib.suppress(json.JSONDecodeError):  # a line that a kill cut
-                line = json.loads(text)
-                if "began" in line:
-                    self.under_way.add(line["began"])
-                elif "ended" in line:
-                    self.under_way.discard(line["ended"])
-                    self.refused += line["state"] is None
-                    self.ended += line["state"] in ("complete", "partial")
+    def _read(self, lines: IO[str]) -> None:
+        with lines:
+            for text in lines:
+                with contextlib.suppress(json.JSONDecodeError):  # a line that a kill cut
+                    self._note(json.loads(text))
+
+    def _note(self, line: dict[str, str | None]) -> None:
+        if "began" in line:
+            self.under_way.add(str(line["began"]))
+        elif "ended" in line:
+            self.under_way.discard(str(line["ended"]))
+            self.refused += line["state"] is None
+            self.ended += line["state"] in ("complete", "partial")
 
 
 def measure(
@@ -263,8 +265,7 @@ def _result(
 def _overlapping(rounds: list[RoundRow]) -> int:
     """Rounds of one target that began before the one before them had ended."""
     return sum(
-        later.started_at < (earlier.finished_at or earlier.started_at)
-        for earlier, later in zip(rounds, rounds[1:], strict=False)
+        later.started_at < (earlier.finished_at or earlier.started_at) for earlier, later in pairwise(rounds)
     )
 
 
@@ -291,7 +292,8 @@ def main() -> None:
         )
     table = Table("figure", "value", title=f"{arguments.replicas} replicas on one PostgreSQL")
     for name, value in asdict(result).items():
-        table.add_row(name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(name.replace("_", " "), said)
     Console().print(table)
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

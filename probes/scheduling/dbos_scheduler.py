@@ -113,8 +113,11 @@ class DbosScheduler:
         """See Scheduler."""
         try:
             self._ticks = _apart(self._launch)
+        except SchedulerError:
+            raise
         except Exception as error:
-            raise SchedulerError(f"the scheduler cannot be started: {type(error).__name__}: {error}") from None
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            raise SchedulerError(f"the scheduler cannot be started: {said}") from None
         self._threads.start("scheduler-first-look", lambda: self._look(first=True))
         self._ticker.start()
 
@@ -141,7 +144,11 @@ class DbosScheduler:
 
     def _launch(self) -> Ticks:
         ticks = Ticks(
-            self._database, executor_id=new_holder(), parallel=self._parallel, poll_s=self._poll_s, run=self._tick
+            self._database,
+            executor_id=new_holder(),
+            parallel=self._parallel,
+            poll_s=self._poll_s,
+            run=self._tick,
         )
         ticks.launch()
         return ticks
@@ -190,7 +197,7 @@ class DbosScheduler:
     # -- what is missing
 
     def _look(self, *, first: bool = False) -> None:
-        """Place ticks that are missing and bring back those that a clock that went back left in the future."""
+        """Place ticks that are missing, and bring back those that a wrong clock put into the future."""
         now = self._clock()
         for name, job in list(self._jobs.items()):
             if self._stopping:
@@ -229,7 +236,7 @@ class DbosScheduler:
 
 
 def _apart(call: Callable[[], T]) -> T:
-    """Call in a thread of its own: DBOS refuses to be called, or would adopt the loop, beside an event loop."""
+    """Call in a thread of its own: beside an event loop DBOS refuses to be called, or adopts the loop."""
     results: list[T] = []
     errors: list[BaseException] = []
 

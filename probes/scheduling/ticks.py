@@ -59,7 +59,7 @@ class Ticks:
         def tick(name: str, number: int, nominal: float, passes: int) -> None:
             run(name, number, nominal, passes)
 
-        self._tick = DBOS.workflow(name="tick")(tick)
+        self._tick = DBOS.workflow(name="sif_probes_tick")(tick)
 
     def launch(self) -> None:
         """Create or migrate the tables, then begin to take ticks."""

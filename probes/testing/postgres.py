@@ -24,9 +24,8 @@ class PostgresUnavailableError(RuntimeError):
 class PostgresServer:
     """Starts a server and removes it again; use as a context manager.
 
-    PostgreSQL refuses to run as root, so root runs it as the ``postgres`` user that its package brings. Commits
-    do not wait for the disk: the cluster lives no longer than the process, which killing may not outlive, but
-    a machine's power cut would.
+    PostgreSQL refuses to run as root, so root runs it as the ``postgres`` user that its package brings.
+    Commits do not wait for the disk: what is in the cluster need not outlive the machine.
     """
 
     def __init__(self) -> None:
@@ -35,7 +34,7 @@ class PostgresServer:
         if os.geteuid() == 0:
             self._as_user = {"user": "postgres", "group": "postgres", "extra_groups": []}
         # pytest's own folders may be entered by their owner alone, and a socket's path is 107 bytes at most
-        self._folder = Path(tempfile.mkdtemp(prefix="sif-pg-", dir="/tmp"))  # noqa: S108
+        self._folder = Path(tempfile.mkdtemp(prefix="sif-pg-", dir="/tmp"))
         if self._as_user:
             try:
                 shutil.chown(self._folder, "postgres", "postgres")

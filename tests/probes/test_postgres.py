@@ -52,6 +52,19 @@ def ask_row(round_id: int, *, at: float, trigger: str = "t00") -> AskRow:
     )
 
 
+def target_row(name: str) -> TargetRow:
+    return TargetRow(
+        name=name,
+        model="openai/x",
+        authorised_by="the test",
+        purpose="a test",
+        pack_id="tiny",
+        interval_s=60,
+        alpha=1e-6,
+        updated_at=0,
+    )
+
+
 def begin(store: Store) -> tuple[str, int]:
     holder = new_holder()
     assert store.take_lease("suspect", holder=holder, now=0, ttl_s=60)
@@ -80,8 +93,9 @@ def race(run: Callable[[int], Any]) -> list[Any]:
 def test_the_migrations_make_the_schema_of_the_code(pg_store: Store) -> None:
     with pg_store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-        assert connection.execute(text("select version_num from alembic_version")).scalar() == newest_revision()
+        found = connection.execute(text("select version_num from alembic_version")).scalar_one()
         indexes = {index["name"]: index for index in inspect(connection).get_indexes("asks")}
+    assert found == newest_revision()
     assert indexes["uq_asks_open_intent"]["unique"]
     assert "intent" in indexes["uq_asks_open_intent"]["dialect_options"]["postgresql_where"]
 
@@ -114,17 +128,10 @@ OPENS = """
 import sys
 import psycopg
 from probes.store import open_store
-from probes.store.tables import TargetRow
 open_store("sqlite://").close()  # everything is imported now
 print("ready", flush=True)
 sys.stdin.readline()
-with open_store(sys.argv[1]) as store:
-    store.record_target(
-        TargetRow(
-            name="suspect", model="openai/x", authorised_by="the test", purpose="a test", pack_id="tiny",
-            interval_s=60, alpha=1e-6, updated_at=0,
-        )
-    )
+open_store(sys.argv[1]).close()
 """
 
 
@@ -146,13 +153,26 @@ def test_of_many_that_want_a_lease_one_gets_it(pg_store: Store) -> None:
 
 def test_a_lease_ends_with_its_process_here_and_by_its_time_elsewhere(pg_store: Store) -> None:
     code = "from probes.store.lease import new_holder; print(new_holder())"
-    dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert pg_store.take_lease("here", holder=dead.stdout.strip(), now=100, ttl_s=1e6)
+    dead = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60).strip()
+    assert pg_store.take_lease("here", holder=dead, now=100, ttl_s=60)
     assert pg_store.take_lease("here", holder=new_holder(), now=100, ttl_s=60), "its process is gone"
-    pid, started = dead.stdout.split("|")[1:3]
+    pid, started = dead.split("|")[1:3]
     assert pg_store.take_lease("there", holder=f"elsewhere|{pid}|{started}|x", now=100, ttl_s=5)
     assert not pg_store.take_lease("there", holder=new_holder(), now=104.9, ttl_s=5), "it may live"
     assert pg_store.take_lease("there", holder=new_holder(), now=105.1, ttl_s=5)
+
+
+def test_a_lease_that_a_wrong_clock_took_holds_nobody_up(pg_store: Store) -> None:
+    """A year ahead, on a host that is gone: nobody waits for a year."""
+    assert pg_store.take_lease("suspect", holder="elsewhere|1|1|x", now=3e7, ttl_s=60)
+    assert not pg_store.take_lease("suspect", holder=new_holder(), now=3e7 - 59, ttl_s=60), "a little off"
+    assert pg_store.take_lease("suspect", holder=new_holder(), now=100, ttl_s=60)
+
+
+def test_replicas_that_record_a_target_at_once_all_do(pg_store: Store) -> None:
+    for attempt in range(5):
+        row = f"suspect-{attempt}"
+        assert race(lambda _, row=row: pg_store.record_target(target_row(row))) == [None] * RACERS
 
 
 def test_who_lost_its_lease_sends_nothing_more(pg_store: Store) -> None:
@@ -187,18 +207,7 @@ def test_of_many_intents_for_one_trigger_one_is_committed(pg_store: Store, coold
 
 def test_answers_that_settle_at_once_are_all_in_one_chain(pg_store: Store) -> None:
     holder, round_id = begin(pg_store)
-    pg_store.record_target(
-        TargetRow(
-            name="suspect",
-            model="openai/x",
-            authorised_by="the test",
-            purpose="a test",
-            pack_id="tiny",
-            interval_s=60,
-            alpha=1e-6,
-            updated_at=0,
-        )
-    )
+    pg_store.record_target(target_row("suspect"))
     asks = [
         pg_store.intend(ask_row(round_id, at=1, trigger=f"t{n}"), holder=holder, ttl_s=60, cooldown_s=1)
         for n in range(RACERS)

@@ -26,7 +26,8 @@ class Scheduler(Protocol):
     ) -> None:
         """Run ``job`` every ``interval_s`` seconds, first after ``first_in_s``.
 
-        Each run is up to ``jitter_s`` later; the delay is uniform and drawn anew each time. A job of the same name is replaced and re-timed.
+        Each run is up to ``jitter_s`` later; the delay is uniform and drawn anew each time. A job of the same
+        name is replaced and re-timed.
 
         Raises:
             ValueError: the window is longer than the interval.
@@ -38,7 +39,10 @@ class Scheduler(Protocol):
         ...
 
     def wake(self, name: str) -> None:
-        """Run the job as soon as possible, out of turn; nothing happens where it runs already."""
+        """Run the job as soon as possible; the run after it follows within an interval and its window.
+
+        Nothing is run where the job runs already.
+        """
         ...
 
     def next_run(self, name: str) -> float | None:

@@ -58,9 +58,11 @@ class PostgresServer:
             "shared_buffers": "32MB",
         }
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        # where util-linux is there, a test run that is killed takes its server with it
+        dies_with_us = ["setpriv", "--pdeathsig=QUIT"] if shutil.which("setpriv") else []
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [binaries / "postgres", "-D", data, *flags],
+                [*dies_with_us, binaries / "postgres", "-D", data, *flags],
                 cwd=self._folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -260,17 +259,16 @@ def test_a_clock_that_goes_back_sends_nothing_twice_and_rounds_go_on(pg_store: S
 
 
 @pytest.mark.timeout(180)
-def test_replicas_send_no_trigger_twice_also_when_one_is_killed(postgres_url: str, tmp_path: Path) -> None:
+def test_replicas_send_no_trigger_twice_also_when_they_are_killed(postgres_url: str, tmp_path: Path) -> None:
     """Thirty rounds of what ``benchmarks.probes.replicas`` does five hundred of."""
-    at = time.monotonic()
     result = measure(
-        tmp_path, postgres_url, rounds=30, targets=4, replicas=2, kills=1, interval_s=1.0, seed=6, limit_s=150
+        tmp_path, postgres_url, rounds=30, targets=4, replicas=2, kills=2, interval_s=1.0, seed=6, limit_s=150
     )
-    assert result.rounds >= 30, time.monotonic() - at
-    assert result.kills == 1
-    assert min(result.by_replica) >= 3, "one replica did all the work"
+    assert result.rounds >= 30
+    assert result.kills == 2
+    assert min(result.by_replica) >= 1, "one replica did all the work"
     assert result.sends > 60
-    assert result.in_doubt >= 1, "the kill met no question on its way"
+    assert result.in_doubt >= 1, "no kill met a question on its way"
     assert result.answered + result.in_doubt >= result.sends
     assert (result.sent_twice, result.without_intent, result.unaccounted) == (0, 0, 0)
     assert (result.overlapping, result.chain_faults) == (0, 0)

@@ -137,7 +137,7 @@ def test_jobs_are_added_removed_retimed_and_woken_while_it_runs_and_may_fail(
     slow.wait(1)
     due = scheduler.next_run("slow")
     assert due is not None
-    assert due - time.time() > 3000, "a run out of turn does not change the rhythm"
+    assert due - time.time() > 3000, "one run out of turn is one run"
     scheduler.every(name="slow", interval_s=0.3, first_in_s=0.1, job=replaced)
     replaced.wait(2)
     assert scheduler.next_run("added") is None
@@ -288,6 +288,31 @@ def test_a_restart_keeps_the_drawn_time_and_a_lost_tick_is_placed_anew(
         job.wait(len(job.began) + 2)
     finally:
         scheduler.stop(grace_s=1)
+
+
+def test_a_tick_that_no_replica_knows_is_dropped_and_its_job_may_come_back(
+    tmp_path: Path, quick_dbos: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The configuration was changed while nothing ran: a target is gone, and later there again."""
+    from probes.scheduling.dbos_scheduler import DbosScheduler
+
+    monkeypatch.setattr("probes.scheduling.dbos_scheduler.PASS_ON_S", 0.1)
+    monkeypatch.setattr("probes.scheduling.dbos_scheduler.PASSES", 2)
+
+    def start(name: str, job: Log) -> DbosScheduler:
+        scheduler = DbosScheduler(f"sqlite:///{tmp_path / 'scheduler.sqlite'}", **FAST)
+        scheduler.every(name=name, interval_s=0.3, first_in_s=0.0, job=job)
+        scheduler.start()
+        return scheduler
+
+    for name, says in (("a", ""), ("b", "target a: no replica has it"), ("a", "target b: no replica has it")):
+        job = Log()
+        scheduler = start(name, job)
+        try:
+            job.wait(1)
+            _until(lambda says=says: says in caplog.text)
+        finally:
+            scheduler.stop(grace_s=5)
 
 
 def test_old_ticks_are_removed(tmp_path: Path, quick_dbos: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ class Ticks:
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=math.ceil(grace_s) + 1)
 
     def put(self, name: str, number: int, due: Due, *, passes: int = 0, prune: bool = True) -> bool:
-        """Place a tick; False where it was placed before. ``prune``: remove the one that has grown too old."""
+        """Place a tick; False where it was placed before. ``prune``: remove the one that grew too old."""
         wait = due.at - time.time()
         try:
             with (

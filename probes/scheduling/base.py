@@ -24,9 +24,10 @@ class Scheduler(Protocol):
     def every(
         self, *, name: str, interval_s: float, first_in_s: float, job: Callable[[], None], jitter_s: float = 0
     ) -> None:
-        """Run ``job`` every ``interval_s`` seconds, first after ``first_in_s``, each time up to ``jitter_s`` later.
+        """Run ``job`` every ``interval_s`` seconds, first after ``first_in_s``.
 
-        The delay is uniform and drawn anew for each run. A job of the same name is replaced and re-timed.
+        Each run is up to ``jitter_s`` later; the delay is uniform and drawn anew each time. A job of the same
+        name is replaced and re-timed.
 
         Raises:
             ValueError: the window is longer than the interval.
@@ -38,11 +39,14 @@ class Scheduler(Protocol):
         ...
 
     def wake(self, name: str) -> None:
-        """Run the job as soon as possible, out of turn; nothing happens where it runs already."""
+        """Run the job as soon as possible; the run after it follows within an interval and its window.
+
+        Nothing is run where the job runs already.
+        """
         ...
 
     def next_run(self, name: str) -> float | None:
-        """When the job is due next, its random delay included, Unix seconds; None where it is not scheduled."""
+        """When the job is due next with its random delay, Unix seconds; None where it is not scheduled."""
         ...
 
     def start(self) -> None:

@@ -113,10 +113,11 @@ class DbosScheduler:
         """See Scheduler."""
         try:
             self._ticks = _apart(self._launch)
+        except SchedulerError:
+            raise
         except Exception as error:
-            raise SchedulerError(
-                f"the scheduler cannot be started: {type(error).__name__}: {error}"
-            ) from None
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            raise SchedulerError(f"the scheduler cannot be started: {said}") from None
         self._threads.start("scheduler-first-look", lambda: self._look(first=True))
         self._ticker.start()
 
@@ -169,7 +170,9 @@ class DbosScheduler:
     def _run(self, name: str, job: _Job, number: int, nominal: float, done: threading.Event) -> None:
         try:
             job.due = job.rhythm.after(nominal, now=self._clock())
-            if self._ticks is None or not self._ticks.put(name, number + 1, job.due):
+            # DBOS complains where a tick is removed that still runs
+            alone = not job.busy.locked()
+            if self._ticks is None or not self._ticks.put(name, number + 1, job.due, prune=alone):
                 self._place(name)
             if job.busy.acquire(blocking=False):
                 try:
@@ -196,7 +199,7 @@ class DbosScheduler:
     # -- what is missing
 
     def _look(self, *, first: bool = False) -> None:
-        """Place ticks that are missing and bring back those that a clock that went back left in the future."""
+        """Place ticks that are missing, and bring back those that a wrong clock put into the future."""
         now = self._clock()
         for name, job in list(self._jobs.items()):
             if self._stopping:
@@ -210,8 +213,9 @@ class DbosScheduler:
                     self._place(name)
                 elif job.due.at < now - self._look_s:
                     self._place(name, late=True)
-            except Exception:
-                logger.exception("target %s: the scheduler's tables cannot be read", name)
+            except Exception as error:  # the database is away; DBOS says more
+                logger.warning("the scheduler's tables cannot be read: %s", type(error).__name__)
+                return
 
     def _place(self, name: str, *, move: bool = False, late: bool = False) -> None:
         """See that a tick of the job waits.
@@ -222,20 +226,23 @@ class DbosScheduler:
         job, ticks = self._jobs.get(name), self._ticks
         if job is None or ticks is None:
             return
-        number, waiting = ticks.newest(name)
-        if waiting is None:
-            if late:
-                job.due = job.rhythm.after(job.due.nominal, now=self._clock())
-            if not ticks.put(name, number + 1, job.due):  # another replica was faster
-                self._place(name)
-        elif move or job.rhythm.too_far(waiting, now=self._clock()):
-            ticks.move(name, number, job.due.at)
-        else:
-            job.due = Due(job.due.nominal, waiting)
+        newest = ticks.newest(name)
+        if newest.due is not None:
+            if move or job.rhythm.too_far(newest.due, now=self._clock()):
+                ticks.move(name, newest.number, job.due.at)
+            else:
+                job.due = Due(job.due.nominal, newest.due)
+            return
+        if newest.claimed and not late:
+            return  # who has it places the next; should it die before, a later look finds that none waits
+        if late:
+            job.due = job.rhythm.after(job.due.nominal, now=self._clock())
+        if not ticks.put(name, newest.number + 1, job.due):  # another replica was faster
+            self._place(name)
 
 
 def _apart(call: Callable[[], T]) -> T:
-    """Call in a thread of its own: DBOS refuses to be called, or would adopt the loop, beside an event loop."""
+    """Call in a thread of its own: beside an event loop DBOS refuses to be called, or adopts the loop."""
     results: list[T] = []
     errors: list[BaseException] = []
 

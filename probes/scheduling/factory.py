@@ -38,13 +38,11 @@ def make_scheduler(kind: SchedulerKind, store_url: SecretStr | str, parallel: in
 
 
 def _scheduler_database(url: URL) -> str:
-    """PostgreSQL: the store's own database. SQLite: a file beside the store, for one writer is all it takes."""
+    """PostgreSQL: the store's own database. SQLite: a file beside the store, which takes one writer only."""
     if url.get_backend_name() == "sqlite":
         if url.database in (None, "", ":memory:"):
             raise SchedulerError("scheduler: dbos needs a store in a file or in PostgreSQL, not in memory")
         url = url.set(database=f"{url.database}.scheduler")
     elif url.get_backend_name() != "postgresql":
-        raise SchedulerError(
-            f"scheduler: dbos runs on PostgreSQL and SQLite, not on {url.get_backend_name()}"
-        )
+        raise SchedulerError(f"scheduler: dbos needs PostgreSQL or SQLite, not {url.get_backend_name()}")
     return url.render_as_string(hide_password=False)

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID, error
 
@@ -14,10 +15,19 @@ SCHEMA = "sif_probes_scheduler"
 PROTOCOL = "1"
 """Raised when a tick's arguments change: DBOS gives a tick only to processes of the same version."""
 
-KEPT = 20
-"""Ticks of a job that stay in the tables, for people to look at."""
+KEPT = 5
+"""Ticks of a job that stay in the tables."""
 
 RunTick = Callable[[str, int, float, int], None]
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The last tick of a job: ``due`` (Unix seconds) while it waits, ``claimed`` while a replica has it."""
+
+    number: int
+    due: float | None = None
+    claimed: bool = False
 
 
 class Ticks:
@@ -59,7 +69,7 @@ class Ticks:
         def tick(name: str, number: int, nominal: float, passes: int) -> None:
             run(name, number, nominal, passes)
 
-        self._tick = DBOS.workflow(name="tick")(tick)
+        self._tick = DBOS.workflow(name="sif_probes_tick")(tick)
 
     def launch(self) -> None:
         """Create or migrate the tables, then begin to take ticks."""
@@ -79,8 +89,8 @@ class Ticks:
         """Take no more ticks, and wait for those under way."""
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=math.ceil(grace_s) + 1)
 
-    def put(self, name: str, number: int, due: Due, *, passes: int = 0) -> bool:
-        """Place a tick; False where it was placed before. Removes the one that has grown too old."""
+    def put(self, name: str, number: int, due: Due, *, passes: int = 0, prune: bool = True) -> bool:
+        """Place a tick; False where it was placed before. ``prune``: remove the one that grew too old."""
         wait = due.at - time.time()
         try:
             with (
@@ -90,23 +100,27 @@ class Ticks:
                 DBOS.enqueue_workflow(NAME, self._tick, name, number, due.nominal, passes)
         except error.DBOSWorkflowIDInUseError:
             return False
-        if number > KEPT:
+        if prune and number > KEPT:
             DBOS.delete_workflow(f"{name}:{number - KEPT}")
         return True
 
-    def newest(self, name: str) -> tuple[int, float | None]:
-        """The last tick of a job: its number (0: there is none), and when it is due if it still waits."""
+    def newest(self, name: str) -> Newest:
+        """The last tick of a job; its number is 0 where there is none."""
         rows = DBOS.list_workflows(workflow_id_prefix=f"{name}:", load_input=False, load_output=False)
         newest = max(rows, key=lambda row: _number(row.workflow_id), default=None)
         if newest is None:
-            return 0, None
+            return Newest(0)
         number = _number(newest.workflow_id)
-        waits = newest.status in ("DELAYED", "ENQUEUED")
-        due = newest.delay_until_epoch_ms or newest.created_at or 0
-        old = [row.workflow_id for row in rows if _number(row.workflow_id) <= number - KEPT]
+        old = [
+            row.workflow_id
+            for row in rows
+            if _number(row.workflow_id) <= number - KEPT and row.status != "PENDING"
+        ]
         if old:
             DBOS.delete_workflows(old)
-        return number, due / 1000 if waits else None
+        if newest.status not in ("DELAYED", "ENQUEUED"):
+            return Newest(number, claimed=newest.status == "PENDING")
+        return Newest(number, due=(newest.delay_until_epoch_ms or newest.created_at or 0) / 1000)
 
     def move(self, name: str, number: int, at: float) -> None:
         """Let a waiting tick be due at another time, Unix seconds."""
@@ -114,9 +128,9 @@ class Ticks:
 
     def cancel(self, name: str) -> None:
         """Take away the waiting tick of a job."""
-        number, waiting = self.newest(name)
-        if waiting is not None:
-            DBOS.cancel_workflow(f"{name}:{number}")
+        newest = self.newest(name)
+        if newest.due is not None:
+            DBOS.cancel_workflow(f"{name}:{newest.number}")
 
 
 def _number(tick: str) -> int:

@@ -24,9 +24,8 @@ class PostgresUnavailableError(RuntimeError):
 class PostgresServer:
     """Starts a server and removes it again; use as a context manager.
 
-    PostgreSQL refuses to run as root, so root runs it as the ``postgres`` user that its package brings. Commits
-    do not wait for the disk: the cluster lives no longer than the process, which killing may not outlive, but
-    a machine's power cut would.
+    PostgreSQL refuses to run as root, so root runs it as the ``postgres`` user that its package brings.
+    Commits do not wait for the disk: what is in the cluster need not outlive the machine.
     """
 
     def __init__(self) -> None:
@@ -59,9 +58,11 @@ class PostgresServer:
             "shared_buffers": "32MB",
         }
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        # where util-linux is there, a test run that is killed takes its server with it
+        dies_with_us = ["setpriv", "--pdeathsig=QUIT"] if shutil.which("setpriv") else []
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [binaries / "postgres", "-D", data, *flags],
+                [*dies_with_us, binaries / "postgres", "-D", data, *flags],
                 cwd=self._folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,

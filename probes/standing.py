@@ -71,35 +71,55 @@ def policy_of(pack: FingerprintPack, *, alpha: float | None) -> Policy:
     return head.policy
 
 
-def evidence(pack: FingerprintPack, answers: Iterable[tuple[str, NewTypes]], *, policy: Policy) -> Evidence:
-    """Replay a target's e-processes.
+class Ledger:
+    """The e-processes of one target, fed with its scored answers in order of arrival.
 
     Args:
         pack: the pack asked with.
-        answers: (trigger id, newly seen (token id, is green)) of every scored answer, in order of arrival.
         policy: the test; see :func:`policy_of`.
     """
-    sizes = {
-        "vocab_size": pack.vocab_size,
-        "green_size": pack.green_size,
-        "grid_points": policy.grid_points,
-    }
-    independent = EProcess(**sizes)
-    unrelated = None if policy.transfer is None else EProcess(**sizes, transfer=policy.transfer)
+
+    def __init__(self, pack: FingerprintPack, *, policy: Policy) -> None:
+        sizes = {
+            "vocab_size": pack.vocab_size,
+            "green_size": pack.green_size,
+            "grid_points": policy.grid_points,
+        }
+        self._alpha = policy.alpha
+        self._independent = EProcess(**sizes)
+        self._unrelated = None if policy.transfer is None else EProcess(**sizes, transfer=policy.transfer)
+
+    def add(self, trigger_id: str, new_types: NewTypes) -> None:
+        """One answer: its newly seen (token id, is green)."""
+        self._independent.update(trigger_id, new_types)
+        if self._unrelated is not None:
+            self._unrelated.update(trigger_id, new_types)
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the answers so far amount to."""
+        independent, unrelated = self._independent, self._unrelated
+        if unrelated is None:
+            state = verdict_state(independent.max_log_e, alpha=self._alpha)
+            verdict: VerdictState = "none" if state == "none" else "suspicious"
+            return Evidence(None, None, independent.log_e, verdict)
+        return Evidence(
+            log_e=unrelated.log_e,
+            log_e_max=unrelated.max_log_e,
+            log_e_independent=independent.log_e,
+            verdict=verdict_state(unrelated.max_log_e, alpha=self._alpha),
+        )
+
+
+def evidence(pack: FingerprintPack, answers: Iterable[tuple[str, NewTypes]], *, policy: Policy) -> Evidence:
+    """Replay a target's e-processes.
+
+    ``answers``: (trigger id, newly seen (token id, is green)) of every scored answer, in order of arrival.
+    """
+    ledger = Ledger(pack, policy=policy)
     for trigger_id, new_types in answers:
-        independent.update(trigger_id, new_types)
-        if unrelated is not None:
-            unrelated.update(trigger_id, new_types)
-    if unrelated is None:
-        state = verdict_state(independent.max_log_e, alpha=policy.alpha)
-        verdict: VerdictState = "none" if state == "none" else "suspicious"
-        return Evidence(None, None, independent.log_e, verdict)
-    return Evidence(
-        log_e=unrelated.log_e,
-        log_e_max=unrelated.max_log_e,
-        log_e_independent=independent.log_e,
-        verdict=verdict_state(unrelated.max_log_e, alpha=policy.alpha),
-    )
+        ledger.add(trigger_id, new_types)
+    return ledger.evidence
 
 
 def score_new(

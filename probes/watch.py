@@ -13,7 +13,8 @@ from probes.config import ConfigError, ProbesConfig, TargetConfig
 from probes.rounds import RoundRunner, RoundSettings, RoundSummary
 from probes.scheduling import Scheduler
 from probes.standing import policy_of
-from probes.store import Store, StoreError, open_store
+from probes.store import Store, StoreError, open_store, orders
+from probes.store.limits import EVERY
 from probes.store.reading import last_rounds
 from probes.store.tables import TargetRow
 from probes.targets import AskFailure, LiteLLMTarget, Target
@@ -108,6 +109,19 @@ class Watch:
                 summary.verdict,
             )
         return summary
+
+    def pause(self, name: str, *, by: str, reason: str = "") -> None:
+        """Send nothing more to a target (``*``: to any) until it is resumed, in every process of the store."""
+        orders.hold(self.store, name, by=by, reason=reason, now=time.time())
+
+    def resume(self, name: str) -> bool:
+        """End a pause; whether there was one."""
+        return orders.release(self.store, name)
+
+    def paused(self) -> set[str]:
+        """The configured targets that are paused, by name or with all others."""
+        held = {row.target for row in orders.holds(self.store)}
+        return set(self.targets) if EVERY in held else held & set(self.targets)
 
     def schedule(self, scheduler: Scheduler) -> None:
         """Put every target on the scheduler; a restart waits for what is left of the running interval."""

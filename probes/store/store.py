@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sqlalchemy import Engine, Select, delete, func, select, update
+from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import sessionmaker
 
 from probes.store import chain, lease
 from probes.store.engine import LeaseLostError, Transaction, open_engine
+from probes.store.limits import Held, SendLimits, held
 from probes.store.tables import AnswerRow, AskRow, LeaseRow, RoundRow, ScoreRow, TargetRow
 from probes.targets import Answer, AnswerKind, AskFailure
 
@@ -53,7 +54,7 @@ class Store:
 
     def record_target(self, row: TargetRow) -> None:
         """Insert or replace a target's row: who allowed its watch, and why."""
-        with self._writing() as session:
+        with self.writing() as session:
             session.merge(row)
 
     # -- leases
@@ -61,7 +62,7 @@ class Store:
     def take_lease(self, target: str, *, holder: str, now: float, ttl_s: float) -> bool:
         """Take the right to run a round; False where a living process has it."""
         try:
-            with self._writing() as session:
+            with self.writing() as session:
                 row = session.get(LeaseRow, target, with_for_update=True)
                 if row is None:
                     session.add(LeaseRow(target=target, holder=holder, expires_at=now + ttl_s))
@@ -75,14 +76,14 @@ class Store:
 
     def give_back_lease(self, target: str, *, holder: str) -> None:
         """End the lease if it is still ours, in one statement."""
-        with self._writing() as session:
+        with self.writing() as session:
             session.execute(delete(LeaseRow).where(LeaseRow.target == target, LeaseRow.holder == holder))
 
     # -- rounds
 
     def recover(self, target: str, *, pack_id: str, now: float) -> list[int]:
         """Put in doubt what a dead process left open (the lease is ours). Returns its unfinished rounds."""
-        with self._writing() as session:
+        with self.writing() as session:
             left_open = select(AskRow).where(
                 AskRow.target == target, AskRow.pack_id == pack_id, AskRow.state == "intent"
             )
@@ -98,28 +99,36 @@ class Store:
     def begin_round(self, target: str, *, pack_id: str, planned: int, now: float) -> int:
         """Open a round; returns its id."""
         row = RoundRow(target=target, pack_id=pack_id, state="running", started_at=now, planned=planned)
-        with self._writing() as session:
+        with self.writing() as session:
             session.add(row)
         return row.id
 
     def finish_round(self, round_id: int, **values: Any) -> None:
         """Close a round with its summary (columns of RoundRow)."""
-        with self._writing() as session:
+        with self.writing() as session:
             session.execute(update(RoundRow).where(RoundRow.id == round_id).values(**values))
 
     # -- asks
 
-    def intend(self, ask: AskRow, *, holder: str, ttl_s: float, cooldown_s: float) -> int | None:
+    def intend(
+        self,
+        ask: AskRow,
+        *,
+        holder: str,
+        ttl_s: float,
+        cooldown_s: float,
+        limits: SendLimits = SendLimits(),  # noqa: B008 - frozen
+    ) -> int | Held:
         """Commit the intent to send, and renew the lease with it.
 
         Returns:
-            The ask's id, or None where the same picture went there within ``cooldown_s`` (or is open).
+            The ask's id, or the limit that keeps it back.
 
         Raises:
             LeaseLostError: another process has the target now.
         """
         try:
-            with self._writing() as session:
+            with self.writing() as session:
                 renewed = session.execute(
                     update(LeaseRow)
                     .where(LeaseRow.target == ask.target, LeaseRow.holder == holder)
@@ -127,21 +136,17 @@ class Store:
                 )
                 if renewed.rowcount != 1:  # type: ignore[attr-defined]
                     raise LeaseLostError(f"target {ask.target}: another process has taken over")
-                recent = (
-                    _history(ask.target, ask.pack_id)
-                    .where(AskRow.trigger_id == ask.trigger_id, AskRow.control == ask.control)
-                    .where(AskRow.intended_at > ask.intended_at - cooldown_s)
-                )
-                if session.scalars(recent).first() is not None:
-                    return None
+                kept_back = held(session, ask, cooldown_s=cooldown_s, limits=limits)
+                if kept_back is not None:
+                    return kept_back
                 session.add(ask)
         except IntegrityError:  # the open-intent index: somebody else is sending it
-            return None
+            return Held("cooldown")
         return ask.id
 
     def settle_answer(self, ask_id: int, answer: Answer, *, kind: AnswerKind, now: float) -> None:
         """Store an answer, link it into the chain and mark its ask answered: all or nothing."""
-        with self._writing() as session:
+        with self.writing() as session:
             session.add(
                 AnswerRow(
                     ask_id=ask_id,
@@ -182,7 +187,7 @@ class Store:
         )
 
     def _settle(self, ask_id: int, **values: Any) -> None:
-        with self._writing() as session:
+        with self.writing() as session:
             ask = session.get_one(AskRow, ask_id)
             if ask.state == "intent":
                 for name, value in values.items():
@@ -209,7 +214,7 @@ class Store:
             .join(AnswerRow, AnswerRow.ask_id == AskRow.id)
             .outerjoin(ScoreRow, ScoreRow.ask_id == AskRow.id)
             .where(AskRow.target == target, AskRow.pack_id == pack_id)
-            .where(AnswerRow.kind == "answer", ScoreRow.ask_id.is_(None))
+            .where(AnswerRow.kind == "answer", AnswerRow.dropped_at.is_(None), ScoreRow.ask_id.is_(None))
             .order_by(AskRow.id)
         )
         with self.reading() as session:
@@ -228,7 +233,7 @@ class Store:
 
     def add_score(self, row: ScoreRow) -> None:
         """Store a score."""
-        with self._writing() as session:
+        with self.writing() as session:
             session.add(row)
 
     # -- transactions
@@ -237,20 +242,14 @@ class Store:
         """A session for reading; errors of the database become StoreError."""
         return Transaction(self._readers, self.engine)
 
-    def _writing(self) -> Transaction:
+    def writing(self) -> Transaction:
+        """A session whose changes are committed at its end, all or nothing; errors become StoreError."""
         return Transaction(self._sessions, self.engine)
 
 
 def _storable(text: str) -> str:
     """As a database takes it: a lone surrogate is no character. The chain keeps what was said."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _history(target: str, pack_id: str) -> Select[int]:
-    """Asks that the target may have seen."""
-    return select(AskRow.id).where(
-        AskRow.target == target, AskRow.pack_id == pack_id, AskRow.state != "failed"
-    )
 
 
 def open_store(url: str) -> Store:

@@ -7,6 +7,8 @@ asks      one a send; the row is committed BEFORE the send ("intent") and settle
 answers   what came back, stored before it is scored
 chain     every exchange as a link of a hash chain, with its raw bodies: what evidence is made from
 scores    what the statistics made of an answer; may be thrown away and made again
+holds     targets that nothing is sent to until somebody resumes them
+burned    triggers that are not sent any more
 """
 
 from typing import Any
@@ -51,8 +53,31 @@ class LeaseRow(Base):
     expires_at: Mapped[float]
 
 
+class HoldRow(Base):
+    """A paused target, ``*`` for all of them."""
+
+    __tablename__ = "holds"
+    target: Mapped[str] = mapped_column(String(63), primary_key=True)
+    held_by: Mapped[str] = mapped_column(String(100))
+    reason: Mapped[str]
+    since: Mapped[float]
+
+
+class BurnRow(Base):
+    """A trigger that a target (``*``: any) may have learned, and that is not sent to it again."""
+
+    __tablename__ = "burned"
+    pack_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    trigger_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    target: Mapped[str] = mapped_column(String(63), primary_key=True)
+    reason: Mapped[str]
+    since: Mapped[float]
+
+
 class RoundRow(Base):
     """One round. ``state``: running, complete (every ask answered), partial, idle (nothing was due).
+
+    ``held``: the limit that ended it before its plan was done, None where none did.
 
     z is Stouffer's over the round's scored triggers, None where nothing was scored. ``log_e`` and its
     maximum are the target's e-process after the round against "unrelated model" (natural logs; None while
@@ -81,6 +106,7 @@ class RoundRow(Base):
     wrong_key_share: Mapped[float | None]
     wrong_key_pvalue: Mapped[float | None]
     verdict: Mapped[str | None] = mapped_column(String(12))
+    held: Mapped[str | None] = mapped_column(String(20))
 
 
 class AskRow(Base):
@@ -103,6 +129,7 @@ class AskRow(Base):
             postgresql_where=text("state = 'intent'"),
         ),
         Index("ix_asks_history", "target", "pack_id", "trigger_id", "control", "intended_at"),
+        Index("ix_asks_sent", "target", "intended_at"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     round_id: Mapped[int] = mapped_column(ForeignKey("rounds.id"), index=True)
@@ -117,7 +144,7 @@ class AskRow(Base):
     request: Mapped[str | None]
     state: Mapped[str] = mapped_column(String(10))
     final: Mapped[bool] = mapped_column(default=False)
-    intended_at: Mapped[float]
+    intended_at: Mapped[float] = mapped_column(index=True)
     settled_at: Mapped[float | None]
     failure: Mapped[str | None] = mapped_column(String(20))
     reason: Mapped[str | None]
@@ -127,6 +154,7 @@ class AnswerRow(Base):
     """What an endpoint said. ``kind``: answer, refusal, truncated, content_filter, empty.
 
     ``raw`` holds the reply of answers from before there was a chain; later replies are in the chain.
+    ``dropped_at``: when retention took the text and the reply away.
     """
 
     __tablename__ = "answers"
@@ -140,6 +168,7 @@ class AnswerRow(Base):
     completion_tokens: Mapped[int | None]
     cost_usd: Mapped[float | None]
     raw: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    dropped_at: Mapped[float | None]
 
 
 class ChainRow(Base):

@@ -12,6 +12,7 @@ from sqlalchemy import inspect, text
 
 from probes.store import LeaseLostError, Store, StoreError, open_store
 from probes.store.lease import is_dead, new_holder
+from probes.store.limits import Held
 from probes.store.migrate import newest_revision
 from probes.store.tables import AskRow, Base
 from probes.targets import Answer, AskFailure
@@ -106,15 +107,16 @@ def test_an_intent_needs_the_lease_and_a_cooled_trigger(store: Store) -> None:
     holder, round_id = begin(store)
     limits = {"holder": holder, "ttl_s": 60.0, "cooldown_s": 100.0}
     first = store.intend(ask_row(round_id, at=1), **limits)
-    assert first is not None
-    assert store.intend(ask_row(round_id, at=2), **limits) is None, "it is on its way"
-    assert store.intend(ask_row(round_id, at=2, control=True), **limits) is not None, "the clean one is not"
+    assert isinstance(first, int)
+    assert store.intend(ask_row(round_id, at=2), **limits) == Held("cooldown"), "it is on its way"
+    clean = store.intend(ask_row(round_id, at=2, control=True), **limits)
+    assert isinstance(clean, int), "the clean one is not"
     store.settle_answer(first, Answer("a", "stop", "m", 0.1), kind="answer", now=3)
-    assert store.intend(ask_row(round_id, at=100), **limits) is None, "within the cool-down"
+    assert store.intend(ask_row(round_id, at=100), **limits) == Held("cooldown"), "within the cool-down"
     later = store.intend(ask_row(round_id, at=102), **limits)
-    assert later is not None
+    assert isinstance(later, int)
     store.settle_failure(later, failure(in_doubt=True), final=True, now=103)
-    assert store.intend(ask_row(round_id, at=104), **limits) is None, "it may have been answered"
+    assert store.intend(ask_row(round_id, at=104), **limits) == Held("cooldown"), "it may have been answered"
     with pytest.raises(LeaseLostError, match="target suspect: another process has taken over"):
         store.intend(ask_row(round_id, at=500), **limits | {"holder": new_holder()})
 
@@ -123,23 +125,23 @@ def test_what_certainly_failed_may_go_again(store: Store) -> None:
     holder, round_id = begin(store)
     limits = {"holder": holder, "ttl_s": 60.0, "cooldown_s": 100.0}
     first = store.intend(ask_row(round_id, at=1), **limits)
-    assert first is not None
+    assert isinstance(first, int)
     store.settle_failure(first, failure(in_doubt=False), final=False, now=2)
     assert store.last_sends("suspect", pack_id="tiny", control=False) == {}
-    assert store.intend(ask_row(round_id, at=3), **limits) is not None
+    assert isinstance(store.intend(ask_row(round_id, at=3), **limits), int)
 
 
 def test_two_open_intents_of_one_trigger_cannot_exist(store: Store) -> None:
     """Even without any cool-down the database itself refuses."""
     holder, round_id = begin(store)
     limits = {"holder": holder, "ttl_s": 60.0, "cooldown_s": 0.0}
-    assert store.intend(ask_row(round_id, at=1), **limits) is not None
-    assert store.intend(ask_row(round_id, at=2), **limits) is None
+    assert isinstance(store.intend(ask_row(round_id, at=1), **limits), int)
+    assert store.intend(ask_row(round_id, at=2), **limits) == Held("cooldown")
 
 
 def test_recovery_puts_open_intents_in_doubt(store: Store) -> None:
     holder, round_id = begin(store)
-    assert store.intend(ask_row(round_id, at=1), holder=holder, ttl_s=60, cooldown_s=100) is not None
+    assert isinstance(store.intend(ask_row(round_id, at=1), holder=holder, ttl_s=60, cooldown_s=100), int)
     assert store.recover("suspect", pack_id="tiny", now=50) == [round_id]
     with store.reading() as session:
         (row,) = session.query(AskRow).all()

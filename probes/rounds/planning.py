@@ -1,0 +1,61 @@
+"""What a round asks."""
+
+import random
+from dataclasses import dataclass
+
+from probes.rounds.settings import RoundSettings
+from probes.store import LastSend, Store
+from probes.store.orders import burned_for
+from sif_offline.fingerprint.evidence.commitment import reserved_triggers
+from sif_offline.fingerprint.pack import FingerprintPack, TriggerRow
+
+
+@dataclass(frozen=True)
+class Question:
+    """A trigger, or with ``control`` its clean photo."""
+
+    trigger: TriggerRow
+    control: bool
+
+    def image(self, pack: FingerprintPack) -> bytes:
+        """The picture to send, PNG."""
+        return pack.clean_bytes(self.trigger) if self.control else pack.trigger_bytes(self.trigger)
+
+
+def plan_round(
+    pack: FingerprintPack,
+    store: Store,
+    target: str,
+    *,
+    settings: RoundSettings,
+    now: float,
+    rng: random.Random,
+) -> list[Question]:
+    """The triggers that are due, fresh ones first, with clean photos of some of them, in random order.
+
+    Left out are triggers held in reserve (a third party's to send), burned ones, and those that have been
+    sent as often as their lifetime allows.
+    """
+    left_out = reserved_triggers(pack) | burned_for(store, target, pack_id=pack.pack_id)
+    ours = [row for row in pack.triggers if row.id not in left_out]
+
+    def due(rows: list[TriggerRow], *, control: bool) -> list[TriggerRow]:
+        sends = store.last_sends(target, pack_id=pack.pack_id, control=control)
+        rested = [row for row in rows if _may_go(sends.get(row.id), settings=settings, now=now)]
+        rng.shuffle(rested)  # the sort is stable: random among those asked equally often
+        return sorted(rested, key=lambda row: sends[row.id].times if row.id in sends else 0)
+
+    triggers = due(ours, control=False)[: settings.triggers_per_round]
+    share = settings.clean_share * len(triggers)
+    count = int(share) + (rng.random() < share - int(share))
+    questions = [Question(row, False) for row in triggers]
+    questions += [Question(row, True) for row in due(triggers, control=True)[:count]]
+    rng.shuffle(questions)
+    return questions
+
+
+def _may_go(send: LastSend | None, *, settings: RoundSettings, now: float) -> bool:
+    lifetime = settings.limits.lifetime
+    return send is None or (
+        send.at <= now - settings.cooldown_s and (lifetime is None or send.times < lifetime)
+    )

@@ -1,0 +1,22 @@
+"""How rounds are run."""
+
+from dataclasses import dataclass, field
+
+from probes.store.limits import SendLimits
+
+
+@dataclass(frozen=True)
+class RoundSettings:
+    """See ``ProbesConfig`` for the meaning of each; times in seconds.
+
+    pace_s: mean time between two questions of a round; each is drawn from 0 to twice that.
+    """
+
+    triggers_per_round: int
+    clean_share: float
+    cooldown_s: float
+    alpha: float | None
+    attempts: int
+    timeout_s: float
+    pace_s: float = 0.0
+    limits: SendLimits = field(default_factory=SendLimits)

@@ -1,4 +1,4 @@
-"""The probes' HTTP service: /metrics, /health, /probe?target=NAME, and a page for people at /."""
+"""The probes' HTTP service: /metrics, /health, /probe?target=NAME, and pages for people at /."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 
 from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from probes.metrics import StoreCollector, package_version
 from probes.scheduling import APSchedulerScheduler, Scheduler
 from probes.store import StoreError
 from probes.watch import Watch
-from probes.web import environment, index_page
+from probes.web import routes
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,6 @@ def create_app(watch: Watch, *, scheduler: Scheduler | None = None) -> FastAPI:
     planned = scheduler or APSchedulerScheduler()
     registry = CollectorRegistry()
     registry.register(StoreCollector(watch.store, monitors=list(watch.runners), pack_id=watch.pack.pack_id))
-    templates = environment()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -66,11 +65,5 @@ def create_app(watch: Watch, *, scheduler: Scheduler | None = None) -> FastAPI:
         reached = watch.reach(target)
         return JSONResponse(asdict(reached), status_code=200 if reached.reachable else 503)
 
-    @app.get("/")
-    def index() -> Response:
-        return HTMLResponse(
-            index_page(watch, planned, templates=templates),
-            headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
-        )
-
+    app.include_router(routes(watch, planned))
     return app

@@ -1,5 +1,5 @@
 """The pages for people: plain HTML and SVG from the server, readable without JavaScript."""
 
-from probes.web.routes import routes
+from probes.web.router import routes
 
 __all__ = ["routes"]

@@ -9,7 +9,7 @@ from typing import Literal
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420.0, 210.0
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 10.0, 14.0, 26.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 10.0, 14.0, 28.0
 SPARK_WIDTH, SPARK_HEIGHT = 150.0, 42.0
 MOST_DOTS = 60
 """Points beyond which a line is drawn without a dot on each."""
@@ -149,7 +149,7 @@ def _grid(box: _Box) -> Iterator[Markup]:
         )
 
 
-def ticks(low: float, high: float, *, most: int = 5) -> list[float]:
+def ticks(low: float, high: float, *, most: int = 7) -> list[float]:
     """Round numbers within [low, high], at most ``most``."""
     rough = (high - low) / most
     power = 10 ** math.floor(math.log10(rough))

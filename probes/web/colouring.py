@@ -55,7 +55,7 @@ def coloured(scorer: PackScorer, trigger_id: str, text: str, *, length: int, sco
             lists[mark.token.green].append("".join(segment.text for segment in mark.segments))
     cut = shown < len(text.strip()) or len(text) < length
     return Coloured(
-        html=Markup(colour_html(tokens)),  # noqa: S704 - escapes what it shows
+        html=Markup(colour_html(tokens)),
         green=tuple(lists[True]),
         plain=tuple(lists[False]),
         shown=shown if cut else length,
@@ -66,8 +66,6 @@ def coloured(scorer: PackScorer, trigger_id: str, text: str, *, length: int, sco
 def shown(text: object, limit: int = 300) -> str:
     """A short text of an endpoint's, with whatever would steer the page as its code, cut at ``limit``."""
     said = str(text)
-    pieces = (
-        mark.before + "".join(segment.text for segment in mark.segments if segment.kind != "sign") + mark.after
-        for mark in marks([ScoredToken(0, None, said[:limit])])
-    )
-    return "".join(pieces) + (" …" if len(said) > limit else "")
+    (mark,) = marks([ScoredToken(0, None, said[:limit])])
+    inside = "".join(segment.text for segment in mark.segments if segment.kind != "sign")
+    return mark.before + inside + mark.after + (" …" if len(said) > limit else "")

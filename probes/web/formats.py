@@ -24,7 +24,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"time": time, "ago": ago, "lasting": lasting, "number": number, "usd": usd, "shown": shown}
+    made.filters |= {made_of.__name__: made_of for made_of in (time, ago, lasting, number, usd, shown)}
     made.globals |= {"style": _style_digest(), "legend": Markup(legend_html())}
     return made
 

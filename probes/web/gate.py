@@ -15,17 +15,17 @@ class Refused(SifError):  # noqa: N818 - an outcome of a request, not a bug
     """A change that was not allowed; the message is shown, and holds nothing of the request."""
 
 
-class ReadForm:
-    """A dependency: the fields of a form, none where the body is longer than any form of ours."""
-
-    async def __call__(self, request: Request) -> dict[str, str]:
-        """Read at most ``MAX_FORM_BYTES``."""
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_FORM_BYTES:
-                return {}
+async def read_form(request: Request) -> dict[str, str]:
+    """The fields of a form, none where the body is longer than any form of ours (``MAX_FORM_BYTES``)."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            return {}
+    try:
         return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=8))
+    except ValueError:
+        return {}
 
 
 def check(request: Request, form: dict[str, str], *, token: SecretStr) -> None:

@@ -1,4 +1,4 @@
-"""What the pages read: a fixed number of queries a page, whatever the number of targets, each of them bounded."""
+"""What the pages read: a fixed number of bounded queries a page, whatever the number of targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Asked:
-    """One question that was settled, with its answer or its failure; ``text`` is cut, ``length`` is of all."""
+    """A settled question, with its answer or its failure; ``text`` is cut, ``length`` is of all of it."""
 
     trigger_id: str
     control: bool
@@ -39,6 +39,7 @@ class Asked:
     greens: int | None
     z: float | None
     hit: bool | None
+    dropped_at: float | None
 
 
 def standings(store: Store, *, pack_id: str) -> dict[str, Standing]:
@@ -170,6 +171,7 @@ def asked_in(store: Store, round_id: int, *, limit: int, characters: int) -> lis
             ScoreRow.greens,
             ScoreRow.z,
             ScoreRow.hit,
+            AnswerRow.dropped_at,
         )
         .outerjoin(AnswerRow, AnswerRow.ask_id == AskRow.id)
         .outerjoin(ScoreRow, ScoreRow.ask_id == AskRow.id)

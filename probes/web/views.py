@@ -117,7 +117,8 @@ def e_words(ended: Sequence[RoundRow], values: Sequence[float | None], *, thresh
     words = f"{_span(ended)} Newest log10 e {known[-1]:.2f}, largest {max(known):.2f}"
     if threshold is None:
         return f"{words}."
-    return f"{words}; the threshold is {threshold:.2f}, {'reached' if max(known) >= threshold else 'not reached'}."
+    reached = "reached" if max(known) >= threshold else "not reached"
+    return f"{words}; the threshold is {threshold:.2f}, {reached}."
 
 
 def _ended(rounds: Sequence[RoundRow]) -> list[RoundRow]:

@@ -15,8 +15,9 @@ from probes.scheduling import Scheduler
 from probes.store import StoreError
 from probes.watch import Watch
 from probes.web.formats import environment, stylesheet
-from probes.web.gate import ReadForm, Refused, check
-from probes.web.pages import PageMaker
+from probes.web.gate import Refused, check, read_form
+from probes.web.pages import Desk, index_page
+from probes.web.target_page import target_page
 from sif_offline.fingerprint.evidence.commitment import reserved_triggers
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ _ICON = (
     'fill="#1b4fa3"/><path d="M2 11l3-2 3 1 3-6 3 2" fill="none" stroke="#fff" stroke-width="1.6"/></svg>'
 )
 
-PageNumber = Annotated[int, Query(ge=1, le=1_000_000)]
+PageNumber = Annotated[int, Query(alias="page", ge=1, le=1_000_000)]
+Form = Annotated[dict[str, str], Depends(read_form)]
 
 
 def routes(watch: Watch, scheduler: Scheduler, *, token: SecretStr | None = None) -> APIRouter:
@@ -45,7 +47,7 @@ def routes(watch: Watch, scheduler: Scheduler, *, token: SecretStr | None = None
     if token is not None and not token.get_secret_value():
         raise ValueError("the web token is empty")
     router = APIRouter(include_in_schema=False)
-    maker = PageMaker(watch, scheduler, templates=environment(), writable=token is not None)
+    desk = Desk(watch, scheduler, environment(), writable=token is not None)
     reserved = reserved_triggers(watch.pack)
 
     def page(make: Callable[[], str | None], *, root: str) -> Response:
@@ -54,25 +56,28 @@ def routes(watch: Watch, scheduler: Scheduler, *, token: SecretStr | None = None
         except StoreError as error:
             logger.error("%s", error)
             words = "The store cannot be read just now; the log of the service says why."
-            return reply(maker.problem("No data", words, root=root), status=503)
+            return reply(problem("No data", words, root=root), status=503)
         if made is None:
-            return reply(maker.problem("Not found", "There is no such page.", root=root), status=404)
+            return reply(problem("Not found", "There is no such page.", root=root), status=404)
         return reply(made)
+
+    def problem(title: str, words: str, *, root: str) -> str:
+        return desk.render("problem.html", root=root, title=title, words=words)
 
     def reply(html: str, *, status: int = 200) -> Response:
         return HTMLResponse(html, status_code=status, headers=_headers())
 
     @router.get("/")
-    def index(page_number: Annotated[PageNumber, Query(alias="page")] = 1, q: str = "") -> Response:
-        return page(lambda: maker.index(number=page_number, part=q[:63]), root="")
+    def index(page_number: PageNumber = 1, q: str = "") -> Response:
+        return page(lambda: index_page(desk, number=page_number, part=q[:63]), root="")
 
     @router.get("/targets/{name}")
     def target(
         name: str,
-        page_number: Annotated[PageNumber, Query(alias="page")] = 1,
+        page_number: PageNumber = 1,
         round_id: Annotated[int | None, Query(alias="round", ge=1, le=2**31 - 1)] = None,
     ) -> Response:
-        return page(lambda: maker.target(name, number=page_number, round_id=round_id), root="../")
+        return page(lambda: target_page(desk, name, number=page_number, round_id=round_id), root="../")
 
     @router.get("/pack/{folder}/{trigger_id}.png")
     def picture(folder: str, trigger_id: str, request: Request) -> Response:
@@ -96,9 +101,7 @@ def routes(watch: Watch, scheduler: Scheduler, *, token: SecretStr | None = None
 
     @router.get("/static/icon.svg")
     def icon() -> Response:
-        return Response(
-            _ICON, media_type="image/svg+xml", headers=_headers() | {"Cache-Control": _FOR_EVER}
-        )
+        return Response(_ICON, media_type="image/svg+xml", headers=_headers() | {"Cache-Control": _FOR_EVER})
 
     def change(name: str, request: Request, form: dict[str, str], act: Callable[[], object]) -> Response:
         if token is None or name not in {target.name for target in watch.config.targets}:
@@ -107,23 +110,23 @@ def routes(watch: Watch, scheduler: Scheduler, *, token: SecretStr | None = None
             check(request, form, token=token)
         except Refused as refused:
             logger.warning("target %s: a change was refused: %s", name, refused)
-            return reply(maker.problem("Refused", f"{refused}.", root="../../"), status=403)
+            return reply(problem("Refused", f"{refused}.", root="../../"), status=403)
         try:
             act()
         except StoreError as error:
             logger.error("%s", error)
             words = "The store cannot be written just now; nothing was changed."
-            return reply(maker.problem("Not done", words, root="../../"), status=503)
+            return reply(problem("Not done", words, root="../../"), status=503)
         return RedirectResponse(f"../{name}", status_code=303, headers=_headers())
 
     if token is not None:
 
         @router.post("/targets/{name}/pause")
-        def pause(name: str, request: Request, form: Annotated[dict[str, str], Depends(ReadForm())]) -> Response:
+        def pause(name: str, request: Request, form: Form) -> Response:
             return change(name, request, form, lambda: watch.pause(name, by="web"))
 
         @router.post("/targets/{name}/resume")
-        def resume(name: str, request: Request, form: Annotated[dict[str, str], Depends(ReadForm())]) -> Response:
+        def resume(name: str, request: Request, form: Form) -> Response:
             return change(name, request, form, lambda: watch.resume(name))
 
     return router

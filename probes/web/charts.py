@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 WIDTH, HEIGHT = 420.0, 210.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 10.0, 14.0, 28.0
@@ -61,9 +61,6 @@ def chart(ident: str, *, title: str, words: str, times: Sequence[float], lines: 
     parts = [*_grid(box), *_dates(box)]
     for line in sorted(lines, key=lambda line: line.kind == "data"):
         parts += _drawn(line, times, box, dots=len(times) <= MOST_DOTS)
-    for line in lines:
-        if line.kind == "level":
-            parts.append(_level_name(line, box))
     return _svg("chart", ident, title, words, (WIDTH, HEIGHT), parts)
 
 
@@ -167,16 +164,6 @@ def _dates(box: _Box) -> Iterator[Markup]:
         yield Markup('<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
             x, HEIGHT - 8, anchor, text
         )
-
-
-def _level_name(line: Line, box: _Box) -> Markup:
-    last = next((value for value in reversed(line.values) if _finite(value)), None)
-    if last is None:
-        return Markup()
-    y = box.y(last) - 6 if box.y(last) - 6 > box.top + 4 else box.y(last) + 14
-    return Markup('<text class="level" x="{:.1f}" y="{:.1f}">{}</text>').format(
-        box.left + 5, y, escape(f"{line.name} {last:.2f}")
-    )
 
 
 def _finite(value: float | None) -> bool:

@@ -66,7 +66,7 @@ def lasting(seconds: float | None) -> str:
         return "–"
     size, unit = next((pair for pair in _UNITS if seconds >= pair[0]), _UNITS[-1])
     value = seconds / size
-    return f"{value:.0f} {unit}" if value >= 10 or value == round(value) else f"{value:.1f} {unit}"
+    return f"{value:.0f} {unit}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -131,7 +131,7 @@ def round_costs(store: Store, round_ids: Sequence[int]) -> dict[int, float]:
         .group_by(AskRow.round_id)
     )
     with store.reading() as session:
-        return {number: float(cost) for number, cost in session.execute(query)}
+        return {number: float(cost or 0) for number, cost in session.execute(query)}
 
 
 def round_failures(store: Store, round_ids: Sequence[int]) -> dict[int, dict[str, int]]:

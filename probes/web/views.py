@@ -75,7 +75,7 @@ def figures(rounds: Sequence[RoundRow], *, threshold: float, calibrated: bool) -
         ],
         ("data", "z of the triggers"),
         ("control", "z of the clean photos, the control"),
-        ("level", "tau"),
+        ("level", f"tau, {_newest([row.threshold_z for row in ended])} in the newest round"),
     )
     if calibrated:
         values = [log10(row.log_e) for row in ended]
@@ -85,7 +85,7 @@ def figures(rounds: Sequence[RoundRow], *, threshold: float, calibrated: bool) -
             e_words(ended, values, threshold=threshold),
             [Line("log10 e", values), Line("log10 1/alpha", [threshold] * len(ended), "level")],
             ("data", "log10 e"),
-            ("level", "1/alpha: from here on confirmed"),
+            ("level", f"1/alpha, at {threshold:.2f}: from here on confirmed"),
         )
     independent = [log10(row.log_e_independent) for row in ended]
     add(
@@ -105,7 +105,7 @@ def z_words(ended: Sequence[RoundRow]) -> str:
         return "No round with a scored answer yet."
     last = scored[-1]
     over = sum(row.threshold_z is not None and (row.z or 0.0) >= row.threshold_z for row in scored)
-    tau = "–" if last.threshold_z is None else f"{last.threshold_z:.2f}"
+    tau = _newest([row.threshold_z for row in scored])
     return f"{_span(scored)} Newest z {last.z:.2f}, tau {tau}; {over} of {len(scored)} rounds at or over tau."
 
 
@@ -119,6 +119,10 @@ def e_words(ended: Sequence[RoundRow], values: Sequence[float | None], *, thresh
         return f"{words}."
     reached = "reached" if max(known) >= threshold else "not reached"
     return f"{words}; the threshold is {threshold:.2f}, {reached}."
+
+
+def _newest(values: Sequence[float | None]) -> str:
+    return next((f"{value:.2f}" for value in reversed(values) if value is not None), "–")
 
 
 def _ended(rounds: Sequence[RoundRow]) -> list[RoundRow]:

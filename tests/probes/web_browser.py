@@ -37,7 +37,9 @@ SVG_CONTRAST = """() => {
 }"""
 """Contrast ratios (WCAG 2) of what is drawn as SVG, which axe leaves out."""
 
-FOCUSABLE = "document.querySelectorAll('a[href], button, input, summary, [tabindex]').length"
+FOCUSABLE = "document.querySelectorAll('a[href], button, input:not([hidden]), summary, [tabindex]').length"
+
+SCROLL_WIDTH = "document.documentElement.scrollWidth"
 
 FOCUS = """() => {
   const at = document.activeElement, style = getComputedStyle(at), box = at.getBoundingClientRect();

@@ -76,11 +76,7 @@ def screenshots(out: Path) -> None:
             with serving(create_app(watch, scheduler=ManualScheduler(now + 1500))) as url:
                 views = {
                     "desktop": ("/", 1280, 900, "light"),
-                    "phone": ("/targets/caption-shop", 390, 1500, "dark"),
-                    "desktop-target": ("/targets/caption-shop", 1280, 2600, "light"),
-                    "desktop-dark": ("/", 1280, 900, "dark"),
-                    "phone-index": ("/", 390, 2400, "light"),
-                    "phone-trouble": ("/targets/photo-helper", 390, 6000, "light"),
+                    "phone": ("/targets/caption-shop", 390, 1150, "dark"),
                 }
                 for view, (path, width, height, scheme) in views.items():
                     shot(browser, f"{url}{path}", out / f"probes-web-{view}.png", width, height, scheme)

@@ -1,26 +1,21 @@
 """The watch as a whole: a configuration made into targets, runners and a store."""
 
 import logging
-import socket
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit
 
 from probes.config import ConfigError, ProbesConfig, TargetConfig
-from probes.rounds import RoundRunner, RoundSettings, RoundSummary
+from probes.material import Material, round_settings
+from probes.rounds import RoundRunner, RoundSummary
 from probes.scheduling import Scheduler
-from probes.standing import policy_of
 from probes.store import Store, StoreError, open_store, orders
 from probes.store.limits import EVERY
 from probes.store.reading import last_rounds
+from probes.store.retention import drop_answers
 from probes.store.tables import TargetRow
-from probes.targets import AskFailure, LiteLLMTarget, Target
-from sif_offline.fingerprint.keys import TriggerKeys
-from sif_offline.fingerprint.pack import FingerprintPack, read_pack
-from sif_offline.fingerprint.scoring import PackScorer
+from probes.targets import AskFailure
 
 logger = logging.getLogger(__name__)
 
@@ -42,45 +37,61 @@ class Reachability:
 
 
 class Watch:
-    """Everything that one configuration needs. Close it, or use it as a context manager."""
+    """Everything that one configuration needs. Close it, or use it as a context manager.
 
-    def __init__(
-        self, config: ProbesConfig, *, pack: FingerprintPack, scorer: PackScorer, store: Store
-    ) -> None:
-        self.config = config
-        self.pack = pack
-        self.policy = policy_of(pack, alpha=config.alpha)
-        self.scorer = scorer
+    ``targets`` and ``runners`` are by name; a reload replaces them as a whole.
+    """
+
+    def __init__(self, config: ProbesConfig, *, material: Material, store: Store) -> None:
         self.store = store
         self.stop = threading.Event()
-        self.targets: dict[str, Target] = {target.name: make_target(target) for target in config.targets}
+        self._reached: dict[str, Reachability] = {}
+        self._reaching = threading.Lock()
+        self._take(config, material)
+
+    @classmethod
+    def open(cls, config: ProbesConfig) -> Self:
+        """Read the pack and the keys, open the store. Raises a SifError that names what is wrong."""
+        material = Material.read(config)  # before anything is written
+        store = open_store(config.store)
+        try:
+            return cls(config, material=material, store=store)
+        except BaseException:
+            store.close()
+            raise
+
+    def reload(self, config: ProbesConfig, scheduler: Scheduler) -> None:
+        """Go on with another configuration; a round that runs ends by the old one.
+
+        Raises a SifError, and changes nothing, where the new one cannot be used.
+        """
+        for name in ("store", "listen", "scheduler"):
+            if getattr(config, name) != getattr(self.config, name):
+                raise ConfigError(f"{name}: cannot change while the service runs; restart it")
+        material = Material.read(config)
+        gone = set(self.targets) - {target.name for target in config.targets}
+        self._take(config, material)
+        for name in gone:
+            scheduler.remove(name)
+        self.schedule(scheduler)
+
+    def _take(self, config: ProbesConfig, material: Material) -> None:
+        self.config, self.material = config, material
+        self.pack, self.scorer, self.policy = material.pack, material.scorer, material.policy
+        self.targets = material.targets
         self.runners = {
             target.name: RoundRunner(
                 target=self.targets[target.name],
-                scorer=scorer,
-                store=store,
+                scorer=self.scorer,
+                store=self.store,
                 settings=round_settings(config, target),
                 stop=self.stop,
             )
             for target in config.targets
         }
-        self._reached: dict[str, Reachability] = {}
-        self._reaching = {target.name: threading.Lock() for target in config.targets}
         for target in config.targets:
-            store.record_target(_target_row(config, target, pack_id=pack.pack_id, alpha=self.policy.alpha))
-
-    @classmethod
-    def open(cls, config: ProbesConfig) -> Self:
-        """Read the pack and the keys, open the store. Raises a SifError that names what is wrong."""
-        pack, scorer = open_pack(config.pack, config.trigger_keys)
-        for target in config.targets:
-            target.read_api_key()  # before anything is written
-        store = open_store(config.store)
-        try:
-            return cls(config, pack=pack, scorer=scorer, store=store)
-        except BaseException:
-            store.close()
-            raise
+            row = _target_row(config, target, pack_id=self.pack.pack_id, alpha=self.policy.alpha)
+            self.store.record_target(row)
 
     def close(self) -> None:
         """Stop rounds at the next question and close the store."""
@@ -108,10 +119,22 @@ class Watch:
                 summary.planned,
                 summary.verdict,
             )
+            if summary.verdict == "confirmed" and self.material.bundler is not None:
+                self.material.bundler.write(self.store, name)
+            self._forget_old(name)
         return summary
 
+    def _forget_old(self, name: str) -> None:
+        if self.config.retention is None:
+            return
+        now = time.time()
+        before = now - self.config.retention
+        dropped = drop_answers(self.store, name, pack_id=self.pack.pack_id, before=before, now=now)
+        if dropped:
+            logger.info("target %s: %d answers were older than the retention and are gone", name, dropped)
+
     def pause(self, name: str, *, by: str, reason: str = "") -> None:
-        """Send nothing more to a target (``*``: to any) until it is resumed, in every process of the store."""
+        """Send nothing more to a target (``*``: to any) until it is resumed; holds for every process."""
         orders.hold(self.store, name, by=by, reason=reason, now=time.time())
 
     def resume(self, name: str) -> bool:
@@ -134,6 +157,7 @@ class Watch:
                 name=target.name,
                 interval_s=self.config.interval,
                 first_in_s=left,
+                jitter_s=self.config.jitter,
                 job=lambda name=target.name: self._job(name),  # type: ignore[misc]
             )
 
@@ -151,7 +175,7 @@ class Watch:
 
         The check is no trial: it is not stored and counts nowhere.
         """
-        with self._reaching[name]:
+        with self._reaching:
             known = self._reached.get(name)
             if known is not None and time.time() - known.at < REACHABLE_CACHE_S:
                 return known
@@ -164,51 +188,6 @@ class Watch:
                 reached = Reachability(name, False, failure.kind, str(failure), None, time.time())
             self._reached[name] = reached
             return reached
-
-
-def open_pack(path: Path, keys_path: Path) -> tuple[FingerprintPack, PackScorer]:
-    """A pack with its keys, checked against each other."""
-    pack = read_pack(path)
-    return pack, PackScorer(pack, TriggerKeys.read(keys_path))
-
-
-def make_target(target: TargetConfig) -> LiteLLMTarget:
-    """The target that a configuration describes. Raises ConfigError where its credential is missing."""
-    return LiteLLMTarget(
-        name=target.name,
-        model=target.model,
-        api_base=target.api_base,
-        api_key=target.read_api_key(),
-        timeout_s=target.timeout,
-        headers={name: value.get_secret_value() for name, value in target.headers.items()},
-        signer=target.read_signer(),
-    )
-
-
-def round_settings(config: ProbesConfig, target: TargetConfig) -> RoundSettings:
-    """How rounds of this target are run."""
-    return RoundSettings(
-        triggers_per_round=config.triggers_per_round,
-        clean_share=config.clean_share,
-        cooldown_s=config.cooldown,
-        alpha=config.alpha,
-        attempts=config.attempts,
-        timeout_s=target.timeout,
-    )
-
-
-def resolve_host(target: TargetConfig) -> str | None:
-    """The address that the target's host name has, None where litellm knows the URL. Raises ConfigError."""
-    if target.api_base is None:
-        return None
-    parts = urlsplit(target.api_base)
-    host = parts.hostname or ""
-    try:
-        found = socket.getaddrinfo(host, parts.port or (443 if parts.scheme == "https" else 80))
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise ConfigError(f"target {target.name}: {host}: {said}") from None
-    return str(found[0][4][0])
 
 
 def _target_row(config: ProbesConfig, target: TargetConfig, *, pack_id: str, alpha: float) -> TargetRow:

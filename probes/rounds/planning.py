@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from probes.rounds.settings import RoundSettings
 from probes.store import LastSend, Store
@@ -22,6 +23,13 @@ class Question:
         return pack.clean_bytes(self.trigger) if self.control else pack.trigger_bytes(self.trigger)
 
 
+class Plan(NamedTuple):
+    """What to ask, in this order; ``oversize``: triggers that the target does not take for their size."""
+
+    questions: list[Question]
+    oversize: int
+
+
 def plan_round(
     pack: FingerprintPack,
     store: Store,
@@ -30,14 +38,18 @@ def plan_round(
     settings: RoundSettings,
     now: float,
     rng: random.Random,
-) -> list[Question]:
+) -> Plan:
     """The triggers that are due, fresh ones first, with clean photos of some of them, in random order.
 
-    Left out are triggers held in reserve (a third party's to send), burned ones, and those that have been
-    sent as often as their lifetime allows.
+    Left out are triggers held in reserve (a third party's to send), burned ones, those that have been sent
+    as often as their lifetime allows, and those whose picture the target does not take.
     """
     left_out = reserved_triggers(pack) | burned_for(store, target, pack_id=pack.pack_id)
     ours = [row for row in pack.triggers if row.id not in left_out]
+    oversize: set[str] = set()
+    if not settings.images.resize:
+        oversize = {row.id for row in ours if not settings.images.fits(pack.trigger_bytes(row))}
+        ours = [row for row in ours if row.id not in oversize]
 
     def due(rows: list[TriggerRow], *, control: bool) -> list[TriggerRow]:
         sends = store.last_sends(target, pack_id=pack.pack_id, control=control)
@@ -51,7 +63,7 @@ def plan_round(
     questions = [Question(row, False) for row in triggers]
     questions += [Question(row, True) for row in due(triggers, control=True)[:count]]
     rng.shuffle(questions)
-    return questions
+    return Plan(questions, oversize=len(oversize))
 
 
 def _may_go(send: LastSend | None, *, settings: RoundSettings, now: float) -> bool:

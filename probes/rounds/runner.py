@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
@@ -19,6 +20,7 @@ from probes.store.limits import ENDS_THE_ROUND, Held
 from probes.store.reading import evidence_types
 from probes.store.tables import AskRow
 from probes.targets import AskFailure, Target, classify
+from probes.targets.pictures import digest
 from sif_offline.fingerprint.evidence.transcript import request_body
 from sif_offline.fingerprint.scoring import PackScorer
 
@@ -88,9 +90,14 @@ class RoundRunner:
             plan = plan_round(
                 self._pack, self._store, name, settings=self._settings, now=began, rng=self._rng
             )
-            round_id = self._store.begin_round(name, pack_id=self._pack.pack_id, planned=len(plan), now=began)
-            held = self._ask_all(round_id, plan)
-            return self._close(round_id, planned=len(plan), began=began, held=held)
+            planned = len(plan.questions)
+            if plan.oversize:
+                logger.warning("target %s: %d triggers are over its image limits", name, plan.oversize)
+            round_id = self._store.begin_round(
+                name, pack_id=self._pack.pack_id, planned=planned, oversize=plan.oversize, now=began
+            )
+            held = self._ask_all(round_id, plan.questions)
+            return self._close(round_id, planned=planned, began=began, held=held)
         finally:
             self._store.give_back_lease(name, holder=self._holder)
 
@@ -141,29 +148,31 @@ class RoundRunner:
     def _send(self, round_id: int, question: Question, *, attempt: int) -> None:
         if attempt > 1 and self._stop.is_set():
             return
-        row, pack = question.trigger, self._pack
-        image = question.image(pack)
-        image_sha256 = row.clean_sha256 if question.control else row.sha256
+        row, pack, target = question.trigger, self._pack, self._target
+        original = question.image(pack)
+        image = self._settings.images.fitted(original)
+        more = {}
+        if image is not original:
+            more["resized_from"] = digest(original)
+        if target.system_prompt is not None:
+            more["system_prompt"] = target.system_prompt
+        asked: dict[str, Any] = {
+            "image_sha256": digest(image),
+            "prompt": row.prompt,
+            "max_tokens": pack.decoding.max_new_tokens,
+        }
         ask = AskRow(
             round_id=round_id,
-            target=self._target.name,
+            target=target.name,
             pack_id=pack.pack_id,
             trigger_id=row.id,
             control=question.control,
             attempt=attempt,
-            image_sha256=image_sha256,
-            prompt=row.prompt,
-            max_tokens=pack.decoding.max_new_tokens,
-            request=request_body(
-                model=self._target.model,
-                endpoint=self._target.api_base,
-                image_sha256=image_sha256,
-                prompt=row.prompt,
-                max_tokens=pack.decoding.max_new_tokens,
-            ),
+            request=request_body(model=target.model, endpoint=target.api_base, more=more, **asked),
             state="intent",
             final=False,
             intended_at=self._clock(),
+            **asked,
         )
         ask_id = self._intend(ask)
         if ask_id is None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from probes.store.limits import SendLimits
+from probes.targets.pictures import ImageLimits
 
 
 @dataclass(frozen=True)
@@ -19,4 +20,5 @@ class RoundSettings:
     attempts: int
     timeout_s: float
     pace_s: float = 0.0
+    images: ImageLimits = field(default_factory=ImageLimits)
     limits: SendLimits = field(default_factory=SendLimits)

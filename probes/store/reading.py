@@ -20,6 +20,7 @@ class RoundCounts:
     refusals: int
     started_at: float
     last_answer_at: float | None
+    oversize: int
 
 
 def round_counts(store: Store, round_id: int) -> RoundCounts:
@@ -42,13 +43,15 @@ def round_counts(store: Store, round_id: int) -> RoundCounts:
     with store.reading() as session:
         rows = session.execute(scores).all()
         kinds = dict(session.execute(answers).all())
+        row = session.get_one(RoundRow, round_id)
         return RoundCounts(
             triggers=[(trigger, types, greens) for control, trigger, types, greens in rows if not control],
             controls=[(trigger, types, greens) for control, trigger, types, greens in rows if control],
             answered=sum(kinds.values()),
             failures={str(kind): times for kind, times in session.execute(failures)},
             last_failure=session.scalars(reason.order_by(AskRow.id.desc())).first(),
-            started_at=session.scalars(select(RoundRow.started_at).where(RoundRow.id == round_id)).one(),
+            started_at=row.started_at,
+            oversize=row.oversize,
             last_answer_at=session.scalar(last),
             refusals=sum(times for kind, times in kinds.items() if kind != "answer"),
         )
@@ -87,6 +90,31 @@ def evidence_types(
             (trigger, [(token, bool(green)) for token, green in pairs])
             for trigger, pairs in session.execute(query)
         ]
+
+
+def answers_by_round(
+    store: Store, target: str, *, pack_id: str
+) -> list[tuple[int, list[tuple[str, list[tuple[int, bool]]]]]]:
+    """For every ended round of a target, oldest first: its id, and its scored trigger answers as
+    :func:`evidence_types` gives them.
+    """
+    ended = select(RoundRow.id).where(
+        RoundRow.target == target, RoundRow.pack_id == pack_id, RoundRow.finished_at.is_not(None)
+    )
+    scored = (
+        select(AskRow.round_id, AskRow.trigger_id, ScoreRow.new_types)
+        .join(ScoreRow, ScoreRow.ask_id == AskRow.id)
+        .where(AskRow.target == target, AskRow.pack_id == pack_id, AskRow.control.is_(False))
+        .order_by(AskRow.id)
+    )
+    with store.reading() as session:
+        found: dict[int, list[tuple[str, list[tuple[int, bool]]]]] = {
+            round_id: [] for round_id in session.scalars(ended.order_by(RoundRow.id))
+        }
+        for round_id, trigger_id, pairs in session.execute(scored):
+            if round_id in found:
+                found[round_id].append((trigger_id, [(token, bool(green)) for token, green in pairs]))
+    return list(found.items())
 
 
 def last_rounds(store: Store, target: str, *, pack_id: str, limit: int) -> list[RoundRow]:

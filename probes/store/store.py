@@ -96,9 +96,16 @@ class Store:
             )
             return list(session.scalars(running.order_by(RoundRow.id)))
 
-    def begin_round(self, target: str, *, pack_id: str, planned: int, now: float) -> int:
+    def begin_round(self, target: str, *, pack_id: str, planned: int, now: float, oversize: int = 0) -> int:
         """Open a round; returns its id."""
-        row = RoundRow(target=target, pack_id=pack_id, state="running", started_at=now, planned=planned)
+        row = RoundRow(
+            target=target,
+            pack_id=pack_id,
+            state="running",
+            started_at=now,
+            planned=planned,
+            oversize=oversize,
+        )
         with self.writing() as session:
             session.add(row)
         return row.id
@@ -172,7 +179,7 @@ class Store:
             final=final,
             settled_at=now,
             failure=failure.kind,
-            reason=str(failure)[:500],
+            reason=_storable(str(failure)[:500]),
         )
 
     def settle_abandoned(self, ask_id: int, *, now: float) -> None:
@@ -248,8 +255,10 @@ class Store:
 
 
 def _storable(text: str) -> str:
-    """As a database takes it: a lone surrogate is no character. The chain keeps what was said."""
-    return text.encode("utf-8", "replace").decode()
+    """As a database takes it: a lone surrogate is no character, and PostgreSQL has no NUL. The chain keeps
+    what was said.
+    """
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def open_store(url: str) -> Store:

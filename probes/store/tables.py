@@ -77,7 +77,8 @@ class BurnRow(Base):
 class RoundRow(Base):
     """One round. ``state``: running, complete (every ask answered), partial, idle (nothing was due).
 
-    ``held``: the limit that ended it before its plan was done, None where none did.
+    ``held``: the limit that ended it before its plan was done, None where none did. ``oversize``: triggers
+    left out because the target does not take pictures of their size.
 
     z is Stouffer's over the round's scored triggers, None where nothing was scored. ``log_e`` and its
     maximum are the target's e-process after the round against "unrelated model" (natural logs; None while
@@ -107,6 +108,7 @@ class RoundRow(Base):
     wrong_key_pvalue: Mapped[float | None]
     verdict: Mapped[str | None] = mapped_column(String(12))
     held: Mapped[str | None] = mapped_column(String(20))
+    oversize: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class AskRow(Base):

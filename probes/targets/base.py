@@ -11,10 +11,12 @@ FailureKind = Literal[
     "interrupted",  # reached, then cut: may have been answered
     "timeout",
     "rate_limited",
+    "redirect",  # sent elsewhere: never followed
     "http",  # any other status that is not a success
     "auth",  # 401, 403
     "content_policy",  # the provider refused the question by a status
     "not_json",
+    "too_large",  # far longer than what was asked for
     "not_chat",  # JSON, yet no chat completion with a message in it
     "misconfigured",  # litellm knows no such provider, or has no credential: nothing was sent
 ]
@@ -102,6 +104,11 @@ class Target(Protocol):
     @property
     def api_base(self) -> str | None:
         """The URL asked, None for the provider's own; holds no credential."""
+        ...
+
+    @property
+    def system_prompt(self) -> str | None:
+        """What goes before every question, None for nothing."""
         ...
 
     def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:

@@ -4,12 +4,15 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from functools import cached_property, partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pydantic import SecretStr
 
 from probes.targets.base import Answer, AskFailure, FailureKind
+from probes.targets.connection import MAX_REPLY_BYTES, open_client
 from probes.targets.retry_after import seconds_to_wait
 from sif_offline.fingerprint.allow_header import AllowHeaderError, Signer
 from sif_offline.fingerprint.images import to_data_url
@@ -41,8 +44,14 @@ class LiteLLMTarget:
             that a key from the environment never reaches a suspect's server.
         timeout_s: connect and read timeout, seconds.
         headers: extra HTTP headers.
+        system_prompt: goes before every question.
+        proxy, ca_file: see :func:`probes.targets.connection.open_client`, which makes the connection to every
+            ``openai/...`` model with an ``api_base``; litellm makes the others.
         signer: signs each question for a gateway's allow-list; for ``openai/...`` models alone, which are
             sent what was signed.
+
+    Raises:
+        ConfigError: ``ca_file`` cannot be read.
     """
 
     def __init__(
@@ -54,15 +63,29 @@ class LiteLLMTarget:
         api_key: SecretStr | None = None,
         timeout_s: float = 60.0,
         headers: Mapping[str, str] | None = None,
+        system_prompt: str | None = None,
+        proxy: str | None = None,
+        ca_file: Path | None = None,
         signer: Signer | None = None,
     ) -> None:
         self.name = name
         self.model = model
         self.api_base = api_base
         self.timeout_s = timeout_s
+        self.system_prompt = system_prompt
         self._headers = dict(headers or {})
         self._signer = signer
         self._api_key = api_key if api_key is not None or api_base is None else SecretStr("none")
+        self._connect = None
+        if api_base is not None and self._api_key is not None and model.startswith("openai/"):
+            self._connect = partial(
+                open_client,
+                api_base=api_base,
+                api_key=self._api_key,
+                timeout_s=timeout_s,
+                proxy=proxy,
+                ca_file=ca_file,
+            )
 
     def __repr__(self) -> str:
         return f"LiteLLMTarget(name={self.name!r}, model={self.model!r}, api_base={self.api_base!r})"
@@ -73,7 +96,10 @@ class LiteLLMTarget:
         content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
         if image is not None:
             content.insert(0, {"type": "image_url", "image_url": {"url": to_data_url(image)}})
-        messages = [{"role": "user", "content": content if image is not None else prompt}]
+        messages: list[dict[str, Any]] = []
+        if self.system_prompt is not None:
+            messages.append({"role": "system", "content": self.system_prompt})
+        messages.append({"role": "user", "content": content if image is not None else prompt})
         headers = {**self._headers, **self._signature(messages)}
         began = time.monotonic()
         try:
@@ -90,12 +116,17 @@ class LiteLLMTarget:
                 drop_params=True,
                 num_retries=0,
                 max_retries=0,
+                client=self._client,
             )
             return self._answer(reply, time.monotonic() - began)
         except AskFailure:
             raise
         except Exception as error:  # litellm's tree is wide and not stable; a failure is data, not a crash
             raise self._failure(error) from None
+
+    @cached_property
+    def _client(self) -> Any:
+        return None if self._connect is None else self._connect()
 
     def _signature(self, messages: list[dict[str, Any]]) -> Mapping[str, str]:
         if self._signer is None:
@@ -110,7 +141,7 @@ class LiteLLMTarget:
         said = json.dumps(reply.model_dump(), default=str)
         if len(said) > MAX_REPLY_CHARACTERS:
             reason = f"answered {len(said):,} characters, over the limit of {MAX_REPLY_CHARACTERS:,}"
-            raise self._fail("not_chat", reason, in_doubt=True)
+            raise self._fail("too_large", reason, in_doubt=True)
         raw = json.loads(said)
         choices = raw.get("choices") or []
         message = choices[0].get("message") if choices else None
@@ -166,6 +197,11 @@ class LiteLLMTarget:
         if names & {"ConnectError", "ConnectTimeout", "UnsupportedProtocol", "InvalidURL", "gaierror"}:
             innermost = str(chain[-1]) or type(chain[-1]).__name__
             return self._fail("connection", f"cannot be reached: {innermost}", in_doubt=False)
+        if "RedirectedError" in names:
+            reason = "redirects to another address, which is never followed"
+            return self._fail("redirect", reason, in_doubt=False)
+        if "ReplyTooLargeError" in names:
+            return self._fail("too_large", f"answered more than {MAX_REPLY_BYTES:,} bytes", in_doubt=True)
         if names & {"ReadTimeout", "WriteTimeout", "PoolTimeout", "APITimeoutError"}:
             return self._fail("timeout", f"did not answer within {self.timeout_s:g} s", in_doubt=True)
         if names & {"ReadError", "WriteError", "RemoteProtocolError", "CloseError"}:
@@ -174,6 +210,8 @@ class LiteLLMTarget:
         status = _status(chain)
         if status is not None:
             return self._status_failure(status, chain)
+        if "UnicodeDecodeError" in names:
+            return self._fail("not_json", "answered JSON that is not UTF-8", in_doubt=True)
         if "JSONDecodeError" in names or "Received: '" in str(error):
             page = "<html" in str(error).lower() or "<!doctype" in str(error).lower()
             reason = "answered HTML instead of JSON" if page else "answered invalid JSON"

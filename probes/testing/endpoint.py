@@ -6,6 +6,7 @@ pirates, innocents and every way an endpoint can fail are tried without a model.
 
 import base64
 import binascii
+import gzip
 import hashlib
 import json
 import socket
@@ -32,6 +33,11 @@ Fault = Literal[
     "content_filter",
     "content_policy",  # 400 with code content_policy_violation
     "truncated",  # finish_reason "length", cut short of what was asked
+    "huge",  # 10 MB of answer
+    "compressed",  # 10 MB of answer, in 10 kB of gzip that nobody asked for
+    "latin1",  # says UTF-8 and is not
+    "streamed_only",  # server-sent events, though no stream was asked for
+    "redirect",  # 307 to `redirect_to`
 ]
 
 
@@ -57,6 +63,7 @@ class ScriptedEndpoint:
         retry_after: the Retry-After of a ``rate_limited`` fault: seconds or a date.
         hang_s: how long ``hang`` keeps silent, seconds.
         delay_s: how long an ordinary answer takes, seconds.
+        redirect_to: where a ``redirect`` fault sends the client.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class ScriptedEndpoint:
         retry_after: str = "1",
         hang_s: float = 30.0,
         delay_s: float = 0.0,
+        redirect_to: str = "http://127.0.0.1:9/v1",
         port: int = 0,
         model: str = "scripted",
     ) -> None:
@@ -75,6 +83,7 @@ class ScriptedEndpoint:
         self.retry_after = retry_after
         self.hang_s = hang_s
         self.delay_s = delay_s
+        self.redirect_to = redirect_to
         self._faults = list(faults)
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -189,6 +198,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(400, {"error": {"message": "flagged", "code": "content_policy_violation"}})
         elif fault == "truncated":
             self._send(200, completion(" ".join(text.split()[:2]), model=model, finish_reason="length"))
+
+        elif fault == "huge":
+            self._send(200, completion("word " * 2_000_000, model=model))
+        elif fault == "compressed":
+            data = gzip.compress(json.dumps(completion("word " * 2_000_000, model=model)).encode())
+            self._send_bytes(200, data, "application/json", {"Content-Encoding": "gzip"})
+        elif fault == "latin1":
+            reply = completion("Die Straße", model=model)
+            data = json.dumps(reply, ensure_ascii=False).encode("latin-1")
+            self._send_bytes(200, data, "application/json; charset=utf-8")
+        elif fault == "streamed_only":
+            row = completion(text, model=model) | {"object": "chat.completion.chunk"}
+            self._send_bytes(
+                200, f"data: {json.dumps(row)}\n\ndata: [DONE]\n\n".encode(), "text/event-stream"
+            )
+        elif fault == "redirect":
+            self._send_bytes(307, b"", "text/plain", {"Location": self.endpoint.redirect_to})
 
     def _send(self, status: int, reply: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         self._send_bytes(status, json.dumps(reply).encode(), "application/json", headers)

@@ -14,6 +14,7 @@ class PlainTarget:
     def __init__(self, *, name: str, url: str, timeout_s: float = 5.0) -> None:
         self.name = name
         self.model = "x"
+        self.system_prompt: str | None = None
         self.api_base: str | None = url
         self._timeout_s = timeout_s
 

@@ -1,6 +1,7 @@
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from probes.rounds import RoundRunner, RoundSettings
 from probes.store import Store, open_store
 from probes.targets import LiteLLMTarget, Target
+from probes.testing.postgres import PostgresServer, PostgresUnavailableError
 from probes.testing.tiny_pack import TinyPack, build_tiny_pack
 
 
@@ -117,3 +119,20 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     before = signal.getsignal(signal.SIGTERM)
     yield call
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real server of this test session; skips where PostgreSQL is not installed."""
+    try:
+        server = PostgresServer()
+    except PostgresUnavailableError as error:
+        pytest.skip(str(error))
+    with server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> str:
+    """An empty database of its own for one test."""
+    return postgres.create(f"test_{uuid.uuid4().hex[:12]}")

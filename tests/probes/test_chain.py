@@ -27,6 +27,7 @@ class Hostile:
 
     name, model = "suspect", "hostile"
     api_base: str | None = None
+    system_prompt: str | None = None
 
     def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
         message = {"content": "x ba do \x00"}

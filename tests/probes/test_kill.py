@@ -31,7 +31,7 @@ from probes.config import load_config
 from probes.rounds import RoundRunner
 from probes.store import open_store
 from probes.testing.plain_target import PlainTarget
-from probes.watch import open_pack, round_settings
+from probes.material import open_pack, round_settings
 config = load_config(Path(sys.argv[1]))
 (target,) = config.targets
 RoundRunner(

@@ -23,6 +23,7 @@ class Scripted:
 
     name, model = "suspect", "scripted"
     api_base: str | None = None
+    system_prompt: str | None = None
 
     def __init__(self, *replies: Any) -> None:
         self.replies = list(replies)

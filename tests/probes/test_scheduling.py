@@ -1,59 +1,152 @@
-"""The scheduler: at an interval, never beside itself, and a stop that does not hang."""
+"""The schedulers keep one contract: at an interval, inside a window, never beside itself, a stop that ends."""
 
+import random
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-from probes.scheduling import APSchedulerScheduler, Scheduler
+import pytest
+
+from probes.scheduling import APSchedulerScheduler, Rhythm, Scheduler, SchedulerError, make_scheduler
+
+MakeScheduler = Callable[..., Scheduler]
+FAST = {"poll_s": 0.1, "look_s": 0.3}
 
 
-def test_jobs_run_at_their_interval_and_never_beside_themselves() -> None:
-    scheduler: Scheduler = APSchedulerScheduler()
-    running, most, began = 0, 0, threading.Semaphore(0)
-    lock = threading.Lock()
+@pytest.fixture(params=["apscheduler", "dbos on sqlite"])
+def make(request: pytest.FixtureRequest, tmp_path: Path, quick_dbos: None) -> Iterator[MakeScheduler]:
+    """Make a scheduler of each kind; it is stopped in the end, whatever happened."""
+    yield from _makers(request.param, f"sqlite:///{tmp_path / 'scheduler.sqlite'}")
 
-    def job() -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        began.release()
-        time.sleep(0.25)
-        with lock:
-            running -= 1
 
-    scheduler.every(name="a", interval_s=0.1, first_in_s=0.0, job=job)
+@pytest.fixture(params=["apscheduler", "dbos on sqlite", "dbos on postgresql"])
+def make_on_all(request: pytest.FixtureRequest, tmp_path: Path, quick_dbos: None) -> Iterator[MakeScheduler]:
+    """As ``make``, and on PostgreSQL."""
+    url = f"sqlite:///{tmp_path / 'scheduler.sqlite'}"
+    if request.param == "dbos on postgresql":
+        url = request.getfixturevalue("postgres_url")
+    yield from _makers(request.param, url)
+
+
+@pytest.fixture
+def quick_dbos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DBOS wakes what is due once a second; a test has less time."""
+    monkeypatch.setattr("dbos._workflow_commands._BACKGROUND_JOBS_INTERVAL_SEC", 0.1)
+
+
+def _makers(kind: str, url: str) -> Iterator[MakeScheduler]:
+    from probes.scheduling.dbos_scheduler import DbosScheduler
+
+    made: list[Scheduler] = []
+
+    def make(**options: Any) -> Scheduler:
+        if kind == "apscheduler":
+            made.append(APSchedulerScheduler(look_s=FAST["look_s"], **options))
+        else:
+            made.append(DbosScheduler(url, **FAST, **options))
+        return made[-1]
+
+    yield make
+    for scheduler in made:
+        scheduler.stop(grace_s=0)
+
+
+class Log:
+    """A job that writes down when it began, and takes as long as it is told."""
+
+    def __init__(self, *, takes_s: float = 0.0) -> None:
+        self.takes_s = takes_s
+        self.began: list[float] = []
+        self.running = self.most = 0
+        self._lock = threading.Condition()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self.began.append(time.time())
+            self.running += 1
+            self.most = max(self.most, self.running)
+            self._lock.notify_all()
+        time.sleep(self.takes_s)
+        with self._lock:
+            self.running -= 1
+            self._lock.notify_all()
+
+    def wait(self, times: int, *, timeout: float = 15.0) -> None:
+        """Until the job has begun so often."""
+        with self._lock:
+            assert self._lock.wait_for(lambda: len(self.began) >= times, timeout), (
+                f"{len(self.began)} runs of {times} in {timeout} s"
+            )
+
+
+def test_a_job_runs_at_its_interval_never_beside_itself_and_misses_are_not_made_up_for(
+    make: MakeScheduler,
+) -> None:
+    scheduler, job = make(), Log(takes_s=1.0)
+    scheduler.every(name="a", interval_s=0.4, first_in_s=0.0, job=job)
     scheduler.start()
-    for _ in range(3):
-        assert began.acquire(timeout=10)
+    job.wait(1)
+    job.takes_s = 0.0
+    job.wait(4)
     due = scheduler.next_run("a")
     assert due is not None
-    assert abs(due - time.time()) < 10
+    assert due <= time.time() + 0.4
     assert scheduler.next_run("b") is None
+    job.takes_s = 0.5
+    job.wait(len(job.began) + 1)
     assert scheduler.stop(grace_s=10)
-    assert most == 1
-    assert not began.acquire(timeout=0.5), "a job ran after the stop"
+    assert job.running == 0, "the stop did not wait for what ran"
+    ended = len(job.began)
+    assert job.most == 1
+    # two due times pass while the first run works; neither is made up for at once
+    assert job.began[1] - job.began[0] >= 1.0
+    # a busy machine may start a run late, but three intervals cannot be shorter than two
+    assert job.began[3] - job.began[1] >= 0.4, job.began
+    time.sleep(0.6)
+    assert len(job.began) == ended, "a job ran after the stop"
 
 
-def test_a_job_that_fails_runs_again() -> None:
-    scheduler = APSchedulerScheduler()
-    began = threading.Semaphore(0)
+def test_jobs_are_added_removed_retimed_and_woken_while_it_runs_and_may_fail(
+    make_on_all: MakeScheduler,
+) -> None:
+    scheduler = make_on_all()
+    failing, slow, added, replaced = Log(), Log(), Log(), Log()
 
-    def job() -> None:
-        began.release()
-        raise RuntimeError("a bug")
+    def fails() -> None:
+        failing()
+        raise RuntimeError("a bug in a job")
 
-    scheduler.every(name="a", interval_s=0.05, first_in_s=0.0, job=job)
+    scheduler.every(name="fails", interval_s=0.3, first_in_s=0.0, job=fails)
+    scheduler.every(name="slow", interval_s=3600.0, first_in_s=3600.0, job=slow)
     scheduler.start()
-    try:
-        assert began.acquire(timeout=10)
-        assert began.acquire(timeout=10)
-    finally:
-        scheduler.stop(grace_s=5)
+    failing.wait(2)
+    scheduler.every(name="added", interval_s=0.3, first_in_s=0.0, job=added)
+    added.wait(2)
+    scheduler.remove("added")
+    scheduler.remove("never was there")
+    time.sleep(0.2)  # what was under way
+    counted = len(added.began)
+    scheduler.wake("slow")
+    scheduler.wake("never was there")
+    slow.wait(1)
+    due = scheduler.next_run("slow")
+    assert due is not None
+    assert due - time.time() > 3000, "a run out of turn does not change the rhythm"
+    scheduler.every(name="slow", interval_s=0.3, first_in_s=0.1, job=replaced)
+    replaced.wait(2)
+    assert scheduler.next_run("added") is None
+    assert scheduler.stop(grace_s=10)
+    assert len(added.began) == counted, "a removed job ran"
+    assert len(slow.began) == 1, "a replaced job ran"
 
 
-def test_a_stop_waits_no_longer_than_its_grace() -> None:
-    scheduler = APSchedulerScheduler()
-    began, release = threading.Event(), threading.Event()
+def test_a_stop_waits_no_longer_than_its_grace(make: MakeScheduler) -> None:
+    scheduler, began, release = make(), threading.Event(), threading.Event()
 
     def job() -> None:
         began.set()
@@ -68,26 +161,211 @@ def test_a_stop_waits_no_longer_than_its_grace() -> None:
     release.set()
 
 
-def test_no_more_than_its_parallel_jobs_at_once() -> None:
-    scheduler = APSchedulerScheduler(parallel=2)
-    lock, running, most, done = threading.Lock(), 0, 0, threading.Semaphore(0)
-
-    def job() -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.1)
-        with lock:
-            running -= 1
-        done.release()
-
+def test_no_more_than_its_parallel_jobs_at_once(make: MakeScheduler) -> None:
+    scheduler, job = make(parallel=2), Log(takes_s=0.15)
     for number in range(5):
         scheduler.every(name=str(number), interval_s=60, first_in_s=0.0, job=job)
     scheduler.start()
+    job.wait(5)
+    assert scheduler.stop(grace_s=5)
+    assert job.most == 2
+
+
+def test_a_clock_that_goes_back_delays_a_job_by_no_more_than_its_interval(make: MakeScheduler) -> None:
+    """The clock was an hour ahead when the job was planned; then it is set right."""
+    ahead = 3600.0
+    scheduler, job = make(clock=lambda: time.time() + ahead), Log()
+    scheduler.every(name="a", interval_s=0.8, first_in_s=0.4, job=job)
+    scheduler.start()
+    due = scheduler.next_run("a")
+    assert due is not None
+    assert due - time.time() > 3000
+    ahead = 0.0
+    at = time.time()
+    job.wait(2)
+    due = scheduler.next_run("a")
+    assert due is not None
+    assert due <= time.time() + 0.8
+    assert scheduler.stop(grace_s=5)
+    assert job.began[0] - at > 0.7, "a jump is no reason to run early"
+    assert job.began[1] - job.began[0] > 0.3, "nor twice"
+
+
+def test_each_run_is_drawn_inside_its_window_and_the_rhythm_does_not_drift() -> None:
+    rhythm = Rhythm(interval_s=100.0, jitter_s=30.0)
+    due, delays = rhythm.first(1000.0), []
+    for number in range(400):
+        assert due.nominal == 1000.0 + 100 * number
+        delays.append(due.at - due.nominal)
+        due = rhythm.after(due.nominal, now=due.at + random.Random(number).uniform(0, 60))
+    assert min(delays) >= 0
+    assert max(delays) <= 30
+    # a uniform mean of 400 lies outside 15 +- 5 sd (0.43 s each) once in 1.7 million runs; draws are not seeded
+    assert abs(sum(delays) / 400 - 15) < 2.2
+    assert len(set(delays)) == 400
+
+
+def test_windows_that_are_over_are_passed_by_and_one_that_is_open_is_used() -> None:
+    rhythm = Rhythm(interval_s=100.0, jitter_s=50.0)
+    assert rhythm.after(0.0, now=1234.0).nominal == 1200.0
+    assert 1234.0 <= rhythm.after(0.0, now=1234.0).at <= 1250.0
+    assert rhythm.after(0.0, now=1260.0).nominal == 1300.0
+    assert rhythm.after(5000.0, now=100.0).nominal == 200.0, "the clock went back"
+    assert rhythm.too_far(300.0, now=100.0)
+    assert not rhythm.too_far(250.0, now=100.0)
+    for interval, jitter in (
+        (0.0, 0.0),
+        (10.0, 11.0),
+        (10.0, -1.0),
+        (float("inf"), 0.0),
+        (float("nan"), 0.0),
+    ):
+        with pytest.raises(ValueError, match="must"):
+            Rhythm(interval, jitter)
+
+
+def test_both_schedulers_draw_the_delay_and_tell_it(make: MakeScheduler) -> None:
+    scheduler = make()
+    at = time.time()
+    for number in range(20):
+        scheduler.every(name=str(number), interval_s=600, first_in_s=100, jitter_s=500, job=Log())
+    delays = [(scheduler.next_run(str(number)) or 0) - at - 100 for number in range(20)]
+    assert min(delays) > -1
+    assert max(delays) < 501
+    # twenty uniform delays that all lie in one half of the window: twice in a million runs
+    assert min(delays) < 250 < max(delays)
+    with pytest.raises(ValueError, match="jitter_s"):
+        scheduler.every(name="x", interval_s=10, first_in_s=0, jitter_s=11, job=Log())
+
+
+def test_the_store_decides_which_scheduler(tmp_path: Path) -> None:
+    from probes.scheduling.dbos_scheduler import DbosScheduler
+
+    sqlite, postgresql = f"sqlite:///{tmp_path / 's.sqlite'}", "postgresql+psycopg://me:secret@host/db"
+    assert isinstance(make_scheduler("auto", sqlite, 2), APSchedulerScheduler)
+    assert isinstance(make_scheduler("apscheduler", postgresql, 2), APSchedulerScheduler)
+    assert isinstance(make_scheduler("auto", postgresql, 2), DbosScheduler)
+    assert isinstance(make_scheduler("dbos", sqlite, 2), DbosScheduler)
+    with pytest.raises(SchedulerError, match="not in memory"):
+        make_scheduler("dbos", "sqlite://", 2)
+    with pytest.raises(SchedulerError, match="not on mysql"):
+        make_scheduler("dbos", "mysql+pymysql://me:secret@host/db", 2)
+    with pytest.raises(SchedulerError) as caught:
+        make_scheduler("auto", "secret", 2)
+    assert "secret" not in str(caught.value)
+
+
+# -- DBOS alone
+
+
+def test_a_restart_keeps_the_drawn_time_and_a_lost_tick_is_placed_anew(
+    tmp_path: Path, quick_dbos: None
+) -> None:
+    from probes.scheduling.dbos_scheduler import DbosScheduler
+
+    file = tmp_path / "scheduler.sqlite"
+
+    def start() -> tuple[DbosScheduler, Log]:
+        scheduler, job = DbosScheduler(f"sqlite:///{file}", **FAST), Log()
+        scheduler.every(name="a", interval_s=600, first_in_s=300, jitter_s=200, job=job)
+        scheduler.start()
+        return scheduler, job
+
+    scheduler, _ = start()
     try:
-        for _ in range(5):
-            assert done.acquire(timeout=10)
+        drawn = _until(lambda: _waiting(file))
+        assert scheduler.next_run("a") == pytest.approx(drawn, abs=0.01)
+    finally:
+        scheduler.stop(grace_s=1)
+    scheduler, job = start()
+    try:
+        _until(lambda: scheduler.next_run("a") == pytest.approx(drawn, abs=0.01))
+        # somebody empties the scheduler's tables; the job's time comes
+        with sqlite3.connect(file) as connection:
+            connection.execute("delete from workflow_status")
+        connection.close()
+        assert _waiting(file) is None
+        scheduler.every(name="a", interval_s=1.0, first_in_s=0.0, job=job)
+        job.wait(2)
+        with sqlite3.connect(file) as connection:
+            connection.execute("delete from workflow_status")
+        connection.close()
+        job.wait(len(job.began) + 2)
+    finally:
+        scheduler.stop(grace_s=1)
+
+
+def test_old_ticks_are_removed(tmp_path: Path, quick_dbos: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from probes.scheduling.dbos_scheduler import DbosScheduler
+
+    monkeypatch.setattr("probes.scheduling.ticks.KEPT", 3)
+    file, job = tmp_path / "scheduler.sqlite", Log()
+    scheduler = DbosScheduler(f"sqlite:///{file}", **FAST)
+    scheduler.every(name="a", interval_s=0.05, first_in_s=0.0, job=job)
+    scheduler.start()
+    try:
+        job.wait(9)
     finally:
         scheduler.stop(grace_s=5)
-    assert most == 2
+    with sqlite3.connect(file) as connection:
+        (ticks,) = connection.execute("select count(*) from workflow_status").fetchone()
+    connection.close()
+    assert 1 < ticks <= 4
+
+
+def test_dbos_opens_no_connection_prints_nothing_and_is_one_per_process(tmp_path: Path) -> None:
+    """In a process of its own: what it writes and whom it calls is seen whole."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", QUIET, f"sqlite:///{tmp_path / 's.sqlite'}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    assert run.stdout == "another DBOS runs in this process; use APScheduler here\n0 connections\n"
+
+
+QUIET = """
+import socket, sys, threading
+calls = []
+def audit(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        calls.append(arguments)
+sys.addaudithook(audit)
+from probes.scheduling import SchedulerError, make_scheduler
+from probes.scheduling.dbos_scheduler import DbosScheduler
+ran = threading.Event()
+scheduler = DbosScheduler(sys.argv[1], poll_s=0.1)
+scheduler.every(name="a", interval_s=60, first_in_s=0, job=ran.set)
+scheduler.start()
+assert ran.wait(20)
+try:
+    make_scheduler("dbos", sys.argv[1] + "2", 1).start()
+except SchedulerError as error:
+    print(str(error).rpartition("Error: ")[2])
+assert scheduler.stop(grace_s=5)
+print(len(calls), "connections")
+"""
+
+
+def _until(look: Callable[[], Any], *, timeout: float = 15.0) -> Any:
+    """What ``look`` says, once that is true."""
+    deadline = time.monotonic() + timeout
+    while not (found := look()):
+        assert time.monotonic() < deadline, "never came true"
+        time.sleep(0.05)
+    return found
+
+
+def _waiting(file: Path) -> float | None:
+    """When the waiting tick in the scheduler's tables is due, Unix seconds."""
+    connection = sqlite3.connect(file)
+    try:
+        rows = connection.execute(
+            "select delay_until_epoch_ms from workflow_status where status = 'DELAYED'"
+        ).fetchall()
+    finally:
+        connection.close()
+    assert len(rows) <= 1
+    return rows[0][0] / 1000 if rows else None

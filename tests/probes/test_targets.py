@@ -51,6 +51,11 @@ FAULTS: list[tuple[Fault, str, bool, str]] = [
     ("invalid_json", "not_json", True, "answered invalid JSON"),
     ("not_chat", "not_chat", True, "answered JSON that is no chat completion"),
     ("content_policy", "content_policy", True, "answered HTTP 400: flagged"),
+    ("huge", "too_large", True, "answered more than 4,194,304 bytes"),
+    ("compressed", "too_large", True, "answered more than 4,194,304 bytes"),
+    ("latin1", "not_json", True, "answered JSON that is not UTF-8"),
+    ("streamed_only", "not_json", True, "answered invalid JSON"),
+    ("redirect", "redirect", False, "redirects to another address, which is never followed"),
 ]
 
 

@@ -83,7 +83,8 @@ class Exchange:
         text = self._reply.get("text")
         if self.record.outcome != ANSWERED or not isinstance(text, str):
             return None
-        return text.encode("utf-8", "replace").decode()  # a lone surrogate is no text
+        # a lone surrogate is no text, and a store may hold no NUL
+        return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
     @property
     def text_is_raw(self) -> bool:
@@ -121,11 +122,21 @@ def genesis(*, target: str, pack_id: str) -> str:
 
 
 def request_body(
-    *, model: str, endpoint: str | None, image_sha256: str | None, prompt: str, max_tokens: int
+    *,
+    model: str,
+    endpoint: str | None,
+    image_sha256: str | None,
+    prompt: str,
+    max_tokens: int,
+    more: Mapping[str, Any] | None = None,
 ) -> str:
-    """The request as JSON text: what was asked, of whom; the picture by its digest, no credential."""
+    """The request as JSON text: what was asked, of whom; the picture by its digest, no credential.
+
+    ``more`` is what else was sent (a system prompt, say): no answer to such a question is evidence.
+    """
     return body_text(
         {
+            **(more or {}),
             "model": model,
             "endpoint": endpoint,
             "image_sha256": image_sha256,

@@ -30,6 +30,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("rounds") as batch_op:
         batch_op.add_column(sa.Column("held", sa.String(length=20), nullable=True))
+        batch_op.add_column(sa.Column("oversize", sa.Integer(), nullable=False, server_default="0"))
     with op.batch_alter_table("answers") as batch_op:
         batch_op.add_column(sa.Column("dropped_at", sa.Double(), nullable=True))
     op.create_index("ix_asks_sent", "asks", ["target", "intended_at"])
@@ -43,6 +44,7 @@ def downgrade() -> None:
     with op.batch_alter_table("answers") as batch_op:
         batch_op.drop_column("dropped_at")
     with op.batch_alter_table("rounds") as batch_op:
+        batch_op.drop_column("oversize")
         batch_op.drop_column("held")
     op.drop_table("burned")
     op.drop_table("holds")

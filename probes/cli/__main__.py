@@ -1,0 +1,5 @@
+"""``python -m probes.cli``."""
+
+from probes.cli.app import main
+
+main()

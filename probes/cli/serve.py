@@ -1,0 +1,62 @@
+"""``sif-probes serve``."""
+
+import contextlib
+import logging
+import signal
+import socket
+from types import FrameType
+
+import typer
+import uvicorn
+
+from probes.cli.options import ConfigOption
+from probes.config import ProbesConfig, load_config
+from probes.watch import Watch
+from sif_offline.fingerprint.errors import SifError
+
+
+def serve(config: ConfigOption) -> None:
+    """Run rounds on the schedule and serve /metrics, /health, /probe and a page, until stopped."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("httpx", "LiteLLM", "apscheduler"):  # a line a request, or a scheduler's small talk
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    from probes.service import create_app
+
+    # uvicorn shuts down in order at SIGTERM and then raises it once more, for us
+    signal.signal(signal.SIGTERM, _stopped)
+    settings = load_config(config)
+    listening = _listen(settings)
+    with listening, Watch.open(settings) as watch:
+        server = _Server(uvicorn.Config(create_app(watch), log_level="warning", lifespan="on"))
+        host, port = listening.getsockname()[:2]
+        typer.echo(f"ready http://{f'[{host}]' if ':' in host else host}:{port} targets={len(watch.targets)}")
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn has shut down in order and raises it once more
+            server.run(sockets=[listening])
+        if server.stopped_by == signal.SIGINT:
+            raise SystemExit(130)
+
+
+class _Server(uvicorn.Server):
+    """Remembers what stopped it: whether the signal comes through a second time depends on the event loop."""
+
+    stopped_by: int | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """uvicorn's handler of SIGINT and SIGTERM."""
+        self.stopped_by = sig
+        super().handle_exit(sig, frame)
+
+
+def _listen(settings: ProbesConfig) -> socket.socket:
+    """The listening socket, taken before anything else starts: a port in use is the user's to mend."""
+    host, port = settings.listen.host, settings.listen.port
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SifError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    """SIGTERM is how a service is stopped: no failure."""
+    raise SystemExit(0)

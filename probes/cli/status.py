@@ -1,0 +1,74 @@
+"""``sif-probes status``."""
+
+import json
+import math
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from probes.cli.options import UNRELATED, ConfigOption, JsonOption, console, number
+from probes.config import load_config
+from probes.standing import stand_out
+from probes.store import open_store, orders
+from probes.store.limits import EVERY
+from probes.store.totals import MonitorTotals, monitor_totals
+from sif_offline.fingerprint.pack import read_pack
+
+
+def status(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Print where every target stands, from the store alone.
+
+    The verdict is each target's own; "stands out" is e-BH over all of them at a false-discovery rate of 5 %.
+    """
+    settings = load_config(config)
+    pack = read_pack(settings.pack)
+    with open_store(settings.store) as store:
+        names = [target.name for target in settings.targets]
+        totals = monitor_totals(store, names, pack_id=pack.pack_id, buckets=())
+        held = {row.target for row in orders.holds(store)}
+    singled_out = stand_out({row.monitor: row.log_e for row in totals})
+    if as_json:
+        rows = [
+            {
+                **_standing(row),
+                "stands_out": row.monitor in singled_out,
+                "paused": not held.isdisjoint({row.monitor, EVERY}),
+            }
+            for row in totals
+        ]
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    table = Table(
+        "target", "verdict", "e-BH", "z", "tau", UNRELATED, "rounds", "hits", "misses", "refusals", "errors"
+    )
+    for row in totals:
+        trials = [str(row.trials.get(outcome, 0)) for outcome in ("hit", "miss", "refusal", "error")]
+        log10_e = _standing(row)["log10_e"]
+        table.add_row(
+            row.monitor,
+            row.verdict + ("" if held.isdisjoint({row.monitor, EVERY}) else " (paused)"),
+            "stands out" if row.monitor in singled_out else "-",
+            number(row.z),
+            number(row.threshold_z),
+            number(log10_e),
+            str(row.rounds),
+            *trials,
+        )
+    console().print(table)
+
+
+def _standing(row: MonitorTotals) -> dict[str, Any]:
+    return {
+        "target": row.monitor,
+        "pack": row.pack,
+        "verdict": row.verdict,
+        "z": row.z,
+        "threshold_z": row.threshold_z,
+        "log10_e": None if row.log_e is None else row.log_e / math.log(10),
+        "rounds": row.rounds,
+        "trials": row.trials,
+        "errors": row.errors,
+        "last_completion": row.last_completion,
+        "cost_usd": row.cost_usd,
+    }

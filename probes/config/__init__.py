@@ -1,0 +1,8 @@
+"""The probes' configuration: its sections, and reading it from a file."""
+
+from probes.config.fields import ConfigError
+from probes.config.probes import Listen, ProbesConfig
+from probes.config.reading import load_config
+from probes.config.target import TargetConfig
+
+__all__ = ["ConfigError", "Listen", "ProbesConfig", "TargetConfig", "load_config"]

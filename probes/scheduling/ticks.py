@@ -1,0 +1,123 @@
+"""The one place that touches DBOS: ticks that wait in a queue in its tables."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID, error
+
+from probes.scheduling.base import Due, SchedulerError
+
+NAME = "sif-probes"
+SCHEMA = "sif_probes_scheduler"
+PROTOCOL = "1"
+"""Raised when a tick's arguments change: DBOS gives a tick only to processes of the same version."""
+
+KEPT = 20
+"""Ticks of a job that stay in the tables, for people to look at."""
+
+RunTick = Callable[[str, int, float, int], None]
+
+
+class Ticks:
+    """The ticks of all jobs. Call it where no event loop runs.
+
+    Args:
+        database: SQLAlchemy URL.
+        executor_id: a name that no process had before, so that DBOS recovers nobody's ticks.
+        parallel: ticks that this process may hold at once.
+        poll_s: seconds between two looks at the queue.
+        run: what a tick does: job, number, nominal time, how often it was passed on.
+    """
+
+    def __init__(
+        self, database: str, *, executor_id: str, parallel: int, poll_s: float, run: RunTick
+    ) -> None:
+        self._executor_id = executor_id
+        self._parallel = parallel
+        self._poll_s = poll_s
+        # DBOS would print to the console; the application decides what is logged
+        logging.getLogger("dbos").addHandler(logging.NullHandler())
+        config: DBOSConfig = {
+            "name": NAME,
+            "system_database_url": database,
+            "dbos_system_schema": SCHEMA,
+            "application_version": PROTOCOL,
+            "executor_id": executor_id,
+            "sys_db_pool_size": 5,
+            "notification_listener_polling_interval_sec": poll_s,
+            "log_level": "WARNING",
+            "enable_otlp": False,
+            # its default is pickle, which whoever may write to the database could make run anything
+            "serializer": DBOSPortableJSONSerializer(),
+        }
+        DBOS(config=config)
+        if DBOS.executor_id != executor_id:  # there was one, and we got it
+            raise SchedulerError("another DBOS runs in this process; use APScheduler here")
+
+        def tick(name: str, number: int, nominal: float, passes: int) -> None:
+            run(name, number, nominal, passes)
+
+        self._tick = DBOS.workflow(name="tick")(tick)
+
+    def launch(self) -> None:
+        """Create or migrate the tables, then begin to take ticks."""
+        try:
+            DBOS.launch()
+            DBOS.register_queue(
+                NAME,
+                worker_concurrency=self._parallel,
+                polling_interval_sec=self._poll_s,
+                on_conflict="always_update",
+            )
+        except BaseException:
+            DBOS.destroy(destroy_registry=True)
+            raise
+
+    def close(self, grace_s: float) -> None:
+        """Take no more ticks, and wait for those under way."""
+        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=math.ceil(grace_s) + 1)
+
+    def put(self, name: str, number: int, due: Due, *, passes: int = 0) -> bool:
+        """Place a tick; False where it was placed before. Removes the one that has grown too old."""
+        wait = due.at - time.time()
+        try:
+            with (
+                SetWorkflowID(f"{name}:{number}", workflow_id_reuse_policy="reject"),
+                SetEnqueueOptions(delay_seconds=wait if wait > 0 else None),
+            ):
+                DBOS.enqueue_workflow(NAME, self._tick, name, number, due.nominal, passes)
+        except error.DBOSWorkflowIDInUseError:
+            return False
+        if number > KEPT:
+            DBOS.delete_workflow(f"{name}:{number - KEPT}")
+        return True
+
+    def newest(self, name: str) -> tuple[int, float | None]:
+        """The last tick of a job: its number (0: there is none), and when it is due if it still waits."""
+        rows = DBOS.list_workflows(workflow_id_prefix=f"{name}:", load_input=False, load_output=False)
+        newest = max(rows, key=lambda row: _number(row.workflow_id), default=None)
+        if newest is None:
+            return 0, None
+        number = _number(newest.workflow_id)
+        waits = newest.status in ("DELAYED", "ENQUEUED")
+        due = newest.delay_until_epoch_ms or newest.created_at or 0
+        old = [row.workflow_id for row in rows if _number(row.workflow_id) <= number - KEPT]
+        if old:
+            DBOS.delete_workflows(old)
+        return number, due / 1000 if waits else None
+
+    def move(self, name: str, number: int, at: float) -> None:
+        """Let a waiting tick be due at another time, Unix seconds."""
+        DBOS.set_workflow_delay(f"{name}:{number}", delay_until_epoch_ms=max(0, int(at * 1000)))
+
+    def cancel(self, name: str) -> None:
+        """Take away the waiting tick of a job."""
+        number, waiting = self.newest(name)
+        if waiting is not None:
+            DBOS.cancel_workflow(f"{name}:{number}")
+
+
+def _number(tick: str) -> int:
+    return int(tick.rpartition(":")[2])

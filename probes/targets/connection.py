@@ -1,0 +1,85 @@
+"""Our own connection to an OpenAI-compatible server, which is trusted with nothing beyond the question."""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+from pydantic import SecretStr
+
+from probes.config.fields import ConfigError
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+MAX_REPLY_BYTES = 4 * 2**20
+"""Of one reply, after decompression; what is asked for fits into a hundredth of it."""
+
+
+class RedirectedError(httpx.TransportError):
+    """The server sent us elsewhere: perhaps to an address inside our own network."""
+
+
+class ReplyTooLargeError(httpx.TransportError):
+    """The reply is longer than any answer to the question."""
+
+
+class _Bounded(httpx.SyncByteStream):
+    """Ends a reply that goes on for too long, before it is held in memory."""
+
+    def __init__(self, stream: httpx.SyncByteStream, *, limit: int) -> None:
+        self._stream, self._left = stream, limit
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            self._left -= len(piece)
+            if self._left < 0:
+                raise ReplyTooLargeError("the reply is too large")
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def open_client(
+    *,
+    api_base: str,
+    api_key: SecretStr,
+    timeout_s: float,
+    proxy: str | None = None,
+    ca_file: Path | None = None,
+) -> "OpenAI":
+    """An OpenAI client that follows no redirect, asks for no compression and reads no endless reply.
+
+    ``proxy`` takes the place of those of the environment; ``ca_file`` (PEM) holds the only authorities that
+    are trusted, in place of the usual ones. Raises ConfigError where it cannot be read.
+    """
+    from openai import OpenAI
+
+    try:
+        trusted = ssl.create_default_context(cafile=ca_file) if ca_file is not None else True
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"{ca_file}: {error.strerror or 'no PEM certificates'}") from None
+    http_client = httpx.Client(
+        proxy=proxy,
+        verify=trusted,
+        timeout=timeout_s,
+        follow_redirects=False,
+        # questions are minutes apart, and nothing has to be closed afterwards
+        limits=httpx.Limits(max_keepalive_connections=0),
+        headers={"Accept-Encoding": "identity"},  # or a few bytes could become gigabytes
+        event_hooks={"response": [_guard]},
+    )
+    return OpenAI(
+        base_url=api_base, api_key=api_key.get_secret_value(), http_client=http_client, max_retries=0
+    )
+
+
+def _guard(response: httpx.Response) -> None:
+    if response.is_redirect:
+        raise RedirectedError(f"HTTP {response.status_code}")
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise ReplyTooLargeError("compressed, though not asked for")
+    if isinstance(response.stream, httpx.SyncByteStream):
+        response.stream = _Bounded(response.stream, limit=MAX_REPLY_BYTES)

@@ -24,6 +24,7 @@ class Asked:
     trigger_id: str
     control: bool
     at: float
+    image_sha256: str
     prompt: str
     failure: str | None
     reason: str | None
@@ -156,6 +157,7 @@ def asked_in(store: Store, round_id: int, *, limit: int, characters: int) -> lis
             AskRow.trigger_id,
             AskRow.control,
             AskRow.intended_at,
+            AskRow.image_sha256,
             AskRow.prompt,
             AskRow.failure,
             AskRow.reason,

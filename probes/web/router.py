@@ -48,7 +48,6 @@ def routes(watch: Watch, scheduler: Scheduler, *, token: SecretStr | None = None
         raise ValueError("the web token is empty")
     router = APIRouter(include_in_schema=False)
     desk = Desk(watch, scheduler, environment(), writable=token is not None)
-    reserved = reserved_triggers(watch.pack)
 
     def page(make: Callable[[], str | None], *, root: str) -> Response:
         try:
@@ -83,7 +82,7 @@ def routes(watch: Watch, scheduler: Scheduler, *, token: SecretStr | None = None
     def picture(folder: str, trigger_id: str, request: Request) -> Response:
         row = next((row for row in watch.pack.triggers if row.id == trigger_id), None)
         # a trigger in reserve is a third party's secret until it is sent
-        if row is None or folder not in ("triggers", "clean") or row.id in reserved:
+        if row is None or folder not in ("triggers", "clean") or row.id in reserved_triggers(watch.pack):
             return page(lambda: None, root="../../")
         digest = row.sha256 if folder == "triggers" else row.clean_sha256
         headers = _headers() | {"ETag": f'"{digest}"', "Cache-Control": _FOR_EVER}

@@ -27,6 +27,7 @@ class RuleTarget:
     trouble: Callable[[int], str | None] = lambda _: None
     model: str = "openai/x"
     api_base: str | None = None
+    system_prompt: str | None = None
     clock: "Clock | None" = None
     sends: int = field(default=0, init=False)
 

@@ -27,9 +27,12 @@ NOW = 1_800_000_000.0
 BIDI = "\u202e\u2066\u200b"
 
 
+NAMES = {"pirate": "a test", "innocent": "another <i>test</i>"}
+
+
 @pytest.fixture
 def watch(tiny: TinyPack, tmp_path: Path) -> Iterator[Watch]:
-    with open_watch(tiny, tmp_path, {"pirate": "a test", "innocent": "another <i>test</i>"}) as opened:
+    with open_watch(tiny, tmp_path, NAMES) as opened:
         yield opened
 
 
@@ -44,7 +47,16 @@ def words_of(html: str) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", html).split())
 
 
-def test_the_pages_say_what_the_store_holds(watch: Watch, tiny: TinyPack) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_the_pages_say_what_the_store_holds(
+    database: str, tiny: TinyPack, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres_url") if database == "postgresql" else ""
+    with open_watch(tiny, tmp_path, NAMES, store=url) as watch:
+        check_the_pages_say_what_the_store_holds(watch, tiny)
+
+
+def check_the_pages_say_what_the_store_holds(watch: Watch, tiny: TinyPack) -> None:
     trouble = {2: "timeout", 3: "refusal"}.get
     run_rounds(watch, RuleTarget("pirate", tiny.pirate(), trouble), rounds=3, until=NOW)
     client = client_of(watch)
@@ -118,7 +130,9 @@ def test_no_answer_is_markup_or_turns_the_text_round(watch: Watch, tiny: TinyPac
 
 
 def test_a_long_answer_is_cut_with_a_notice(watch: Watch, tiny: TinyPack) -> None:
-    run_rounds(watch, RuleTarget("innocent", lambda _: "bado " * 200_000), rounds=1, until=NOW, per_round=1)
+    run_rounds(watch, RuleTarget("innocent", tiny.innocent(seed=1)), rounds=1, until=NOW, per_round=1)
+    with watch.store.writing() as session:
+        session.execute(update(AnswerRow).values(text="bado " * 200_000))
     html = client_of(watch).get("/targets/innocent").text
     assert re.search(r"Cut here: [\d,]+ of 1,000,000\s+characters are shown", html)
     assert len(html) < 1_000_000
@@ -304,22 +318,22 @@ def test_a_thousand_targets_cost_no_more_queries_than_two(tiny: TinyPack, tmp_pa
             session.add_all(
                 ended_round(name, NOW + number, strength=place / 100)
                 for place, name in enumerate(names)
-                for number in range(45)
+                for number in range(41 if place >= 950 else 1)
             )
         event.listen(watch.store.engine, "before_cursor_execute", lambda *args: queries.append(args[2]))
         client = client_of(watch)
         found: list[str] = []
-        for number in range(1, 21):
+        for number in (1, 2, 20):
             queries.clear()
             began = process_time()
             html = client.get(f"/?page={number}").text
             assert process_time() - began < 1.0
             assert f"Page {number} of 20" in html
+            assert html.count("40 rounds from") == (100 if number == 1 else 0), "two charts a target"
             found += re.findall(r'<th scope="row"><a href="targets/(target-\d+)">[^<]*</a>\s*<span', html)
         assert len([query for query in queries if query.startswith("SELECT")]) < 20, "none a target"
-        assert sorted(found) == sorted(names), "each of them once"
-        assert found[0] == "target-0999", "the strongest evidence first"
-        assert "40 rounds from" in html
+        strongest_first = sorted(names, reverse=True)
+        assert found == strongest_first[:100] + strongest_first[-50:], "each of them once"
         assert "Page 20 of 20" in client.get("/?page=999").text, "the last page there is"
         assert len(re.findall(r'<span class="sub two">', client.get("/?q=0007").text)) == 1
         queries.clear()

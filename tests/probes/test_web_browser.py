@@ -39,10 +39,12 @@ def watch(tiny: TinyPack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     names = dict.fromkeys(("pirate", "innocent", "paused", "new"), "a test") | {"hostile": HOSTILE}
     trouble = {2: "timeout", 5: "refusal", 7: "rate_limited"}.get
     with open_watch(tiny, tmp_path_factory.mktemp("web"), names) as opened:
-        run_rounds(opened, RuleTarget("pirate", tiny.pirate()), rounds=4, until=NOW)
-        run_rounds(opened, RuleTarget("innocent", tiny.innocent(seed=3), trouble), rounds=30, until=NOW)
-        run_rounds(opened, RuleTarget("hostile", lambda _: HOSTILE), rounds=2, until=NOW)
-        run_rounds(opened, RuleTarget("paused", tiny.innocent(seed=4)), rounds=1, until=NOW)
+        run_rounds(opened, RuleTarget("pirate", tiny.pirate()), rounds=4, until=NOW, per_round=2)
+        run_rounds(
+            opened, RuleTarget("innocent", tiny.innocent(seed=3), trouble), rounds=27, until=NOW, per_round=1
+        )
+        run_rounds(opened, RuleTarget("hostile", lambda _: HOSTILE), rounds=2, until=NOW, per_round=1)
+        run_rounds(opened, RuleTarget("paused", tiny.innocent(seed=4)), rounds=1, until=NOW, per_round=1)
         opened.pause("paused", by="the test", reason="a reason")
         yield opened
 
@@ -78,7 +80,10 @@ def test_every_page_is_accessible_and_as_wide_as_the_screen(
     with context_of(browser, width=width, scheme=scheme, script=True) as context:
         page = context.new_page()
         wrong = watched(page)
-        for path in ("/", *(f"/targets/{target.name}" for target in watch.config.targets)):
+        paths = ["/", *(f"/targets/{target.name}" for target in watch.config.targets)]
+        if (width, scheme) not in (VIEWS[0], VIEWS[-1]):  # each layout and each scheme once in full
+            paths = paths[:2]
+        for path in paths:
             page.goto(url + path, wait_until="networkidle")
             for details in page.locator("details").all():
                 details.locator("summary").click()
@@ -105,7 +110,7 @@ def test_it_reads_without_javascript_and_under_a_prefix(browser: Browser, url: s
         assert page.locator("h1").inner_text() == "Targets under watch"
         page.get_by_role("link", name="pirate", exact=True).first.click()
         assert page.url == f"{url}/targets/pirate"
-        assert page.get_by_role("img", name="Trigger picture").count() >= 4
+        assert page.get_by_role("img", name="Trigger picture").count() >= 2
         for image in page.locator("article img").all():
             image.scroll_into_view_if_needed()
         page.wait_for_load_state("networkidle")

@@ -85,8 +85,8 @@ class ManualScheduler:
         return True
 
 
-def open_watch(tiny: TinyPack, folder: Path, names: dict[str, str]) -> Watch:
-    """A watch over targets, name -> purpose, with a store in ``folder``."""
+def open_watch(tiny: TinyPack, folder: Path, names: dict[str, str], *, store: str = "") -> Watch:
+    """A watch over targets, name -> purpose, with a store of its own in ``folder`` unless one is named."""
     targets = [
         {
             "name": name,
@@ -98,6 +98,8 @@ def open_watch(tiny: TinyPack, folder: Path, names: dict[str, str]) -> Watch:
         for name, purpose in names.items()
     ]
     body = {"pack": str(tiny.folder), "trigger_keys": str(tiny.keys_path), "targets": targets}
+    if store:
+        body["store"] = store
     path = folder / "probes.yaml"
     path.write_text(yaml.safe_dump(body), "utf-8")
     return Watch.open(load_config(path))

@@ -21,7 +21,6 @@ Kind = Literal["data", "level", "control"]
 class Line:
     """One line of a chart: ``level`` is dashed (a threshold), ``control`` dotted; None breaks it."""
 
-    name: str
     values: Sequence[float | None]
     kind: Kind = "data"
 

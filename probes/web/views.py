@@ -33,8 +33,8 @@ def z_spark(ident: str, name: str, rounds: Sequence[RoundRow]) -> Markup:
     ended = _ended(rounds)
     words = z_words(ended)
     lines = [
-        Line("z", [row.z for row in ended]),
-        Line("tau", [row.threshold_z for row in ended], "level"),
+        Line([row.z for row in ended]),
+        Line([row.threshold_z for row in ended], "level"),
     ]
     return spark(ident, title=f"z of {name}", words=words, times=_times(ended), lines=lines)
 
@@ -44,7 +44,7 @@ def e_spark(ident: str, name: str, rounds: Sequence[RoundRow], *, threshold: flo
     ended = _ended(rounds)
     values = [log10(row.log_e) for row in ended]
     words = e_words(ended, values, threshold=threshold)
-    lines = [Line("log10 e", values), Line("1/alpha", [threshold] * len(ended), "level")]
+    lines = [Line(values), Line([threshold] * len(ended), "level")]
     return spark(ident, title=f"log10 e of {name}", words=words, times=_times(ended), lines=lines)
 
 
@@ -69,9 +69,9 @@ def figures(rounds: Sequence[RoundRow], *, threshold: float, calibrated: bool) -
         "z of each round, against independent text",
         z_words(ended),
         [
-            Line("z", [row.z for row in ended]),
-            Line("clean photos", [row.control_z for row in ended], "control"),
-            Line("tau", [row.threshold_z for row in ended], "level"),
+            Line([row.z for row in ended]),
+            Line([row.control_z for row in ended], "control"),
+            Line([row.threshold_z for row in ended], "level"),
         ],
         ("data", "z of the triggers"),
         ("control", "z of the clean photos, the control"),
@@ -83,7 +83,7 @@ def figures(rounds: Sequence[RoundRow], *, threshold: float, calibrated: bool) -
             "chart-unrelated",
             "log10 e, against an unrelated model",
             e_words(ended, values, threshold=threshold),
-            [Line("log10 e", values), Line("log10 1/alpha", [threshold] * len(ended), "level")],
+            [Line(values), Line([threshold] * len(ended), "level")],
             ("data", "log10 e"),
             ("level", f"1/alpha, at {threshold:.2f}: from here on confirmed"),
         )
@@ -92,7 +92,7 @@ def figures(rounds: Sequence[RoundRow], *, threshold: float, calibrated: bool) -
         "chart-independent",
         "log10 e, against independent text",
         e_words(ended, independent, threshold=None),
-        [Line("log10 e", independent)],
+        [Line(independent)],
         ("data", "log10 e; confirms nobody by itself"),
     )
     return drawn

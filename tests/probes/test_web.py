@@ -342,8 +342,8 @@ def test_a_thousand_targets_cost_no_more_queries_than_two(tiny: TinyPack, tmp_pa
 
 
 def test_charts_stay_on_their_paper_and_break_at_gaps() -> None:
-    values = Line("z", [-5.0, None, 40.0, float("inf"), 2.0])
-    tau = Line("tau", [3.0, 3.0, None, 4.0, 4.0], "level")
+    values = Line([-5.0, None, 40.0, float("inf"), 2.0])
+    tau = Line([3.0, 3.0, None, 4.0, 4.0], "level")
     svg = chart("c", title="<t>", words="w", times=[0, 1, 2, 3, 4], lines=[values, tau])
     assert "&lt;t&gt;" in svg
     assert svg.count('class="line data"') == 3, "three stretches"

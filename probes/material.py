@@ -1,6 +1,7 @@
 """What a configuration becomes: the pack with its keys, the targets, and what signs their evidence."""
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 
 from probes.bundling import Bundler
 from probes.config import ConfigError, ProbesConfig, TargetConfig
+from probes.litellm_router import PREFIX
 from probes.rounds import RoundSettings
 from probes.standing import policy_of
 from probes.store.limits import SendLimits
@@ -17,6 +19,8 @@ from sif_offline.fingerprint.evidence.commitment import Policy, commitment_of
 from sif_offline.fingerprint.keys import TriggerKeys
 from sif_offline.fingerprint.pack import FingerprintPack, read_pack
 from sif_offline.fingerprint.scoring import PackScorer
+
+MakeTarget = Callable[[TargetConfig], Target]
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class Material:
     bundler: Bundler | None
 
     @classmethod
-    def read(cls, config: ProbesConfig) -> Self:
-        """Raises a SifError that names what is wrong."""
+    def read(cls, config: ProbesConfig, *, make: MakeTarget | None = None) -> Self:
+        """``make``: see :meth:`probes.watch.Watch.open`. Raises a SifError that names what is wrong."""
         pack, keys = read_pack(config.pack), TriggerKeys.read(config.trigger_keys)
         scorer = PackScorer(pack, keys)
         _only_what_was_committed(config, pack)
@@ -39,7 +43,7 @@ class Material:
             pack=pack,
             scorer=scorer,
             policy=policy_of(pack, alpha=config.alpha),
-            targets={target.name: make_target(target) for target in config.targets},
+            targets={target.name: (make or make_target)(target) for target in config.targets},
             bundler=None if config.evidence is None else Bundler(config.evidence, pack=pack, keys=keys),
         )
 
@@ -68,6 +72,11 @@ def _only_what_was_committed(config: ProbesConfig, pack: FingerprintPack) -> Non
 
 def make_target(target: TargetConfig) -> LiteLLMTarget:
     """The target that a configuration describes. Raises ConfigError where its credential is missing."""
+    if target.model.startswith(PREFIX):
+        raise ConfigError(
+            f"target {target.name}: model {target.model} can only be asked inside a LiteLLM proxy, "
+            "by probes.litellm_callback"
+        )
     return LiteLLMTarget(
         name=target.name,
         model=target.model,

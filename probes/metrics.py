@@ -4,9 +4,11 @@
 configuration, the pack's id, and fixed words. Never a URL, a text or a trigger id.
 """
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, get_args
 
@@ -18,9 +20,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from probes.store import Store
+from probes.store import Store, StoreError
 from probes.store.totals import MonitorTotals, monitor_totals
 from probes.targets import FAILURE_KINDS
+
+logger = logging.getLogger(__name__)
 
 Outcome = Literal["hit", "miss", "refusal", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -91,6 +95,7 @@ METRICS: tuple[MetricSpec, ...] = (
         "Unix time at which the last round ended with every question answered (or none due)",
     ),
     MetricSpec("sif_probe_interval_seconds", "gauge", _TARGET, "Configured time between two rounds"),
+    MetricSpec("sif_probe_paused", "gauge", _TARGET, "1: no round of the target is begun, 0: it is watched"),
     MetricSpec(
         "sif_probe_trials_total",
         "counter",
@@ -112,7 +117,22 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("sif_probe_cost_usd_total", "counter", _TARGET, "Cost by litellm's price list, US dollars"),
     MetricSpec("sif_probe_round_duration_seconds", "histogram", _TARGET, "How long finished rounds took"),
     MetricSpec(
-        "sif_probe_config_last_reload_successful", "gauge", (), "1: the configuration in use was read in full"
+        "sif_probe_config_last_reload_successful",
+        "gauge",
+        (),
+        "1: the last reading of the configuration succeeded; 0: it was refused and the one before goes on",
+    ),
+    MetricSpec(
+        "sif_probe_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        (),
+        "Unix time at which the configuration in use was read",
+    ),
+    MetricSpec(
+        "sif_probe_store_readable",
+        "gauge",
+        (),
+        "1: this scrape read the store; 0, on a host's registry: it could not, and says nothing of targets",
     ),
     MetricSpec("sif_probe_build_info", "gauge", ("version",), "1, labelled with the version of sifwatch"),
 )
@@ -126,13 +146,53 @@ def package_version() -> str:
         return "unknown"
 
 
-class StoreCollector(Collector):
-    """Reads the store at each scrape. ``monitors``: the configured names; others in the store are history."""
+@dataclass
+class ReloadState:
+    """How the last reading of the configuration went; whoever reloads keeps it up to date.
 
-    def __init__(self, store: Store, *, monitors: Sequence[str], pack_id: str) -> None:
+    ``ok``: it succeeded. ``at``: when the configuration in use was read, Unix seconds.
+    """
+
+    ok: bool = True
+    at: float = field(default_factory=time.time)
+
+    def succeeded(self) -> None:
+        """A new configuration is in use."""
+        self.at = time.time()
+        self.ok = True
+
+    def failed(self) -> None:
+        """A new configuration was refused; the one before goes on."""
+        self.ok = False
+
+
+class StoreCollector(Collector):
+    """Reads the store at each scrape.
+
+    Args:
+        store: the watch's store.
+        watched: the configured names and the pack's id, asked anew at every scrape; others in the store are
+            history.
+        paused: the names of the targets that are paused just now.
+        reload: how the last reading of the configuration went.
+        guest: the registry is another program's: a store that cannot be read leaves the targets out and sets
+            ``sif_probe_store_readable`` to 0, instead of failing the host's own metrics with ours.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        watched: Callable[[], tuple[Sequence[str], str]],
+        paused: Callable[[], Collection[str]] = frozenset,
+        reload: ReloadState | None = None,
+        guest: bool = False,
+    ) -> None:
         self._store = store
-        self._monitors = tuple(monitors)
-        self._pack_id = pack_id
+        self._watched = watched
+        self._paused = paused
+        self._reload = reload or ReloadState()
+        self._guest = guest
 
     def describe(self) -> list[Metric]:
         """The empty families, so that registering reads nothing."""
@@ -141,11 +201,22 @@ class StoreCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics. Raises StoreError, which makes the scrape fail instead of reading as zero."""
         families = _families()
-        for totals in monitor_totals(
-            self._store, self._monitors, pack_id=self._pack_id, buckets=DURATION_BUCKETS_S
-        ):
-            _fill(families, totals)
-        families["sif_probe_config_last_reload_successful"].add_metric([], 1.0)
+        readable = True
+        try:
+            monitors, pack_id = self._watched()
+            found = monitor_totals(self._store, monitors, pack_id=pack_id, buckets=DURATION_BUCKETS_S)
+            paused = frozenset(self._paused())
+        except StoreError as error:
+            if not self._guest:
+                raise
+            logger.error("%s", error)
+            readable, found, paused = False, [], frozenset()
+        for totals in found:
+            _fill(families, totals, paused=totals.monitor in paused)
+        reload = self._reload
+        families["sif_probe_config_last_reload_successful"].add_metric([], float(reload.ok))
+        families["sif_probe_config_last_reload_success_timestamp_seconds"].add_metric([], reload.at)
+        families["sif_probe_store_readable"].add_metric([], float(readable))
         families["sif_probe_build_info"].add_metric([package_version()], 1.0)
         yield from families.values()
 
@@ -160,7 +231,7 @@ def _families() -> dict[str, Any]:
     return {spec.name: kinds[spec.kind](spec.family, spec.help, labels=spec.labels) for spec in METRICS}
 
 
-def _fill(families: dict[str, Any], totals: MonitorTotals) -> None:
+def _fill(families: dict[str, Any], totals: MonitorTotals, *, paused: bool) -> None:
     labels = [totals.monitor, totals.pack]
 
     def gauge(name: str, value: float | None) -> None:
@@ -168,6 +239,7 @@ def _fill(families: dict[str, Any], totals: MonitorTotals) -> None:
             families[f"sif_probe_{name}"].add_metric(labels, value)
 
     gauge("interval_seconds", totals.interval_s)
+    gauge("paused", float(paused))
     gauge("threshold_log10_evalue", -math.log10(totals.alpha))
     gauge("watermark_zscore", totals.z)
     gauge("threshold_zscore", totals.threshold_z)

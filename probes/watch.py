@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from probes.config import ConfigError, ProbesConfig, TargetConfig
-from probes.material import Material, round_settings
+from probes.material import MakeTarget, Material, make_target, round_settings
 from probes.rounds import RoundRunner, RoundSummary
 from probes.scheduling import Scheduler
 from probes.store import Store, StoreError, open_store, orders
@@ -42,20 +42,26 @@ class Watch:
     ``targets`` and ``runners`` are by name; a reload replaces them as a whole.
     """
 
-    def __init__(self, config: ProbesConfig, *, material: Material, store: Store) -> None:
+    def __init__(
+        self, config: ProbesConfig, *, material: Material, store: Store, make: MakeTarget = make_target
+    ) -> None:
         self.store = store
+        self._make = make
         self.stop = threading.Event()
         self._reached: dict[str, Reachability] = {}
         self._reaching = threading.Lock()
         self._take(config, material)
 
     @classmethod
-    def open(cls, config: ProbesConfig) -> Self:
-        """Read the pack and the keys, open the store. Raises a SifError that names what is wrong."""
-        material = Material.read(config)  # before anything is written
+    def open(cls, config: ProbesConfig, *, make: MakeTarget = make_target) -> Self:
+        """Read the pack and the keys, open the store. Raises a SifError that names what is wrong.
+
+        ``make``: how a configured target becomes one that can be asked.
+        """
+        material = Material.read(config, make=make)  # before anything is written
         store = open_store(config.store)
         try:
-            return cls(config, material=material, store=store)
+            return cls(config, material=material, store=store, make=make)
         except BaseException:
             store.close()
             raise
@@ -65,10 +71,10 @@ class Watch:
 
         Raises a SifError, and changes nothing, where the new one cannot be used.
         """
-        for name in ("store", "listen", "scheduler"):
+        for name in ("store", "listen", "scheduler", "web"):
             if getattr(config, name) != getattr(self.config, name):
                 raise ConfigError(f"{name}: cannot change while the service runs; restart it")
-        material = Material.read(config)
+        material = Material.read(config, make=self._make)
         gone = set(self.targets) - {target.name for target in config.targets}
         self._take(config, material)
         for name in gone:
@@ -164,11 +170,18 @@ class Watch:
     def _job(self, name: str) -> None:
         """A scheduled round; what fails is logged in one line, and the next interval tries again."""
         try:
-            self.run_round(name)
+            if not self._just_asked(name):
+                self.run_round(name)
         except StoreError as error:
             logger.error("target %s: round given up: %s", name, error)
         except Exception:
             logger.exception("target %s: round failed", name)
+
+    def _just_asked(self, name: str) -> bool:
+        """Whether another worker has run the round of this interval: each has a clock of its own."""
+        rounds = last_rounds(self.store, name, pack_id=self.pack.pack_id, limit=1)
+        since = time.time() - (self.config.interval - self.config.jitter) / 2
+        return bool(rounds) and rounds[0].state != "running" and rounds[0].started_at > since
 
     def reach(self, name: str) -> Reachability:
         """Ask a target a short question without a picture; the result is kept for half a minute.

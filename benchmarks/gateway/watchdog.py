@@ -3,8 +3,8 @@
 A heartbeat sleeps 10 ms at a time. When it comes more than 50 ms late, one JSON line is written: how late
 (``late_ms``), how much CPU time the loop's thread used meanwhile (``cpu_ms``), how long the thread waited for
 a core (``queued_ms``, from the kernel), the rest (``waited_ms``: the interpreter lock or a blocking call),
-and the stacks that a second thread saw on the loop during the stall. Only a stall whose rest or stacks point
-at scoring is scoring's: a busy machine makes the others.
+and the stacks that a second thread saw on the loop during the stall. The steps of the guardrail's own hook
+are timed one by one (:mod:`benchmarks.gateway.steps`); one of over 50 ms is a line with ``step_ms``.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import faulthandler
 import json
 import os
 import re
+import sys
 import tempfile
 import threading
 import time
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
+
+from benchmarks.gateway.steps import timed
 
 FRAME = re.compile(r'File "(.*)", line \d+ in (.*)')
 BEAT_S, STALL_S = 0.010, 0.050
@@ -41,7 +44,18 @@ class Watchdog(CustomLogger):
             self._loop_thread = threading.get_ident()
             self._beat = time.perf_counter()
             self._task = asyncio.create_task(self._heartbeat())
+            self._time_the_guardrail()
             threading.Thread(target=self._look, name="watchdog", daemon=True).start()
+
+    def _time_the_guardrail(self) -> None:
+        module = sys.modules.get("gateway_plugin.litellm_guardrail")
+        if module is not None:
+            guardrail = module.SDAGuardrail
+            guardrail.apply_guardrail = timed(guardrail.apply_guardrail, self._step)
+
+    def _step(self, seconds: float) -> None:
+        if seconds > STALL_S:
+            self._write(step_ms=1e3 * seconds)
 
     async def _heartbeat(self) -> None:
         schedstat = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import signal
 import socket
+import threading
 from types import FrameType
 
 import typer
@@ -11,6 +12,8 @@ import uvicorn
 
 from probes.cli.options import ConfigOption
 from probes.config import ProbesConfig, load_config
+from probes.reloading import Reloader
+from probes.scheduling import make_scheduler
 from probes.watch import Watch
 from sif_offline.fingerprint.errors import SifError
 
@@ -20,20 +23,35 @@ def serve(config: ConfigOption) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("httpx", "LiteLLM", "apscheduler"):  # a line a request, or a scheduler's small talk
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    from probes.service import create_app
+    from probes.service import PARALLEL_ROUNDS, create_app
 
     # uvicorn shuts down in order at SIGTERM and then raises it once more, for us
     signal.signal(signal.SIGTERM, _stopped)
     settings = load_config(config)
+    token = settings.web.read_token()
     listening = _listen(settings)
     with listening, Watch.open(settings) as watch:
-        server = _Server(uvicorn.Config(create_app(watch), log_level="warning", lifespan="on"))
+        scheduler = make_scheduler(settings.scheduler, settings.store, parallel=PARALLEL_ROUNDS)
+        reload = Reloader(config, watch=watch, scheduler=scheduler)
+        signal.signal(signal.SIGHUP, lambda *_: _in_background(reload))
+        app = create_app(watch, scheduler=scheduler, reload=reload, reload_state=reload.state, token=token)
+        server = _Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
         host, port = listening.getsockname()[:2]
         typer.echo(f"ready http://{f'[{host}]' if ':' in host else host}:{port} targets={len(watch.targets)}")
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn has shut down in order and raises it once more
             server.run(sockets=[listening])
         if server.stopped_by == signal.SIGINT:
             raise SystemExit(130)
+
+
+def _in_background(reload: Reloader) -> None:
+    """A signal's handler runs on the event loop's thread, and reading a pack takes its time."""
+
+    def run() -> None:
+        with contextlib.suppress(SifError):  # logged, and in the metrics
+            reload()
+
+    threading.Thread(target=run, name="reload", daemon=True).start()
 
 
 class _Server(uvicorn.Server):

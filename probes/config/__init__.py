@@ -2,7 +2,7 @@
 
 from probes.config.fields import ConfigError
 from probes.config.probes import Listen, ProbesConfig
-from probes.config.reading import load_config
+from probes.config.reading import load_config, parse_config
 from probes.config.target import TargetConfig
 
-__all__ = ["ConfigError", "Listen", "ProbesConfig", "TargetConfig", "load_config"]
+__all__ = ["ConfigError", "Listen", "ProbesConfig", "TargetConfig", "load_config", "parse_config"]

@@ -4,7 +4,7 @@ Every key is known or refused; a credential is named (an environment variable or
 Relative paths are relative to the file's folder.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,21 +38,30 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def load_config(path: Path) -> ProbesConfig:
     """Read and check a configuration file. Raises ConfigError, one line, naming the file and the keys."""
-    data = _mapping(path)
+    return parse_config(_mapping(path), where=str(path), folder=path.resolve().parent)
+
+
+def parse_config(data: object, *, where: str, folder: Path) -> ProbesConfig:
+    """Check a configuration that was read. Raises ConfigError, one line, naming ``where`` and the keys.
+
+    Relative paths are relative to ``folder``.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: must be a mapping of keys")
     # before all is checked: a folder may hold the only targets there are
-    folder, listed = data.get("targets_folder"), data.get("targets", [])
+    of_targets, listed = data.get("targets_folder"), data.get("targets", [])
     found: list[Path] = []
-    if isinstance(folder, str) and isinstance(listed, list):
-        found = sorted((path.resolve().parent / folder).glob("*.yaml"))
-        data["targets"] = [*listed, *map(_mapping, found)]
+    if isinstance(of_targets, str) and isinstance(listed, list | tuple):
+        found = sorted((folder / of_targets).glob("*.yaml"))
+        data = {**data, "targets": [*listed, *map(_mapping, found)]}
     try:
-        config = ProbesConfig.model_validate(data)
+        config = ProbesConfig.model_validate(dict(data))
     except ValidationError as error:
         said = "; ".join(_messages(error))
-        for number, file in enumerate(found, start=len(listed) if isinstance(listed, list) else 0):
+        for number, file in enumerate(found, start=len(listed) if found else 0):
             said = said.replace(f"targets.{number}.", f"{file.name}: ")
-        raise ConfigError(f"{path}: {said}") from None
-    return _resolve(config, path)
+        raise ConfigError(f"{where}: {said}") from None
+    return _resolve(config, where=where, folder=folder)
 
 
 def _mapping(path: Path) -> dict[str, Any]:
@@ -88,15 +97,16 @@ def _messages(error: ValidationError) -> list[str]:
     return messages
 
 
-def _resolve(config: ProbesConfig, path: Path) -> ProbesConfig:
+def _resolve(config: ProbesConfig, *, where: str, folder: Path) -> ProbesConfig:
     """The same configuration with every relative path made absolute."""
-    folder = path.resolve().parent
     targets = tuple(_absolute(target, ("api_key_file", "ca_file"), folder) for target in config.targets)
     evidence = config.evidence and _absolute(config.evidence, ("folder", "signing_key"), folder)
     try:
         url = make_url(config.store)
     except ArgumentError:
-        raise ConfigError(f"{path}: store: must be a SQLAlchemy URL, as sqlite:///probes.sqlite is") from None
+        raise ConfigError(
+            f"{where}: store: must be a SQLAlchemy URL, as sqlite:///probes.sqlite is"
+        ) from None
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
         url = url.set(database=str(folder / str(url.database)))
     changed = {"store": url.render_as_string(hide_password=False), "targets": targets, "evidence": evidence}

@@ -92,7 +92,7 @@ class LiteLLMTarget:
 
     def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
         """Ask with greedy decoding. ``image``: PNG bytes, sent unchanged as a data URL. Raises AskFailure."""
-        litellm = _load_litellm()
+        _load_litellm()  # its import is no part of the latency
         content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
         if image is not None:
             content.insert(0, {"type": "image_url", "image_url": {"url": to_data_url(image)}})
@@ -100,24 +100,9 @@ class LiteLLMTarget:
         if self.system_prompt is not None:
             messages.append({"role": "system", "content": self.system_prompt})
         messages.append({"role": "user", "content": content if image is not None else prompt})
-        headers = {**self._headers, **self._signature(messages)}
         began = time.monotonic()
         try:
-            reply = litellm.completion(
-                model=self.model,
-                messages=messages,
-                api_base=self.api_base,
-                api_key=self._api_key.get_secret_value() if self._api_key else None,
-                timeout=self.timeout_s,
-                extra_headers=headers or None,
-                max_tokens=max_tokens,
-                temperature=0.0,
-                # a provider that knows no temperature is still asked
-                drop_params=True,
-                num_retries=0,
-                max_retries=0,
-                client=self._client,
-            )
+            reply = self._complete(messages=messages, max_tokens=max_tokens)
             return self._answer(reply, time.monotonic() - began)
         except AskFailure:
             raise
@@ -127,6 +112,25 @@ class LiteLLMTarget:
     @cached_property
     def _client(self) -> Any:
         return None if self._connect is None else self._connect()
+
+    def _complete(self, *, messages: list[dict[str, Any]], max_tokens: int) -> Any:
+        """Send one question, once, and return litellm's reply; the way there is a subclass's to choose."""
+        headers = {**self._headers, **self._signature(messages)}
+        return _load_litellm().completion(
+            model=self.model,
+            messages=messages,
+            api_base=self.api_base,
+            api_key=self._api_key.get_secret_value() if self._api_key else None,
+            timeout=self.timeout_s,
+            extra_headers=headers or None,
+            max_tokens=max_tokens,
+            temperature=0.0,
+            # a provider that knows no temperature is still asked
+            drop_params=True,
+            num_retries=0,
+            max_retries=0,
+            client=self._client,
+        )
 
     def _signature(self, messages: list[dict[str, Any]]) -> Mapping[str, str]:
         if self._signer is None:

@@ -11,7 +11,7 @@ import yaml
 
 from probes.rounds import RoundRunner, RoundSettings
 from probes.store import Store, open_store
-from probes.targets import LiteLLMTarget, Target
+from probes.targets import Answer, LiteLLMTarget, Target
 from probes.testing.postgres import PostgresServer, PostgresUnavailableError
 from probes.testing.tiny_pack import TinyPack, build_tiny_pack
 
@@ -33,6 +33,30 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
+class Scripted:
+    """A target without a socket: an answer, or an exception, for each question; the last one for ever."""
+
+    name, model = "suspect", "scripted"
+    api_base: str | None = None
+    system_prompt: str | None = None
+
+    def __init__(self, *replies: Any) -> None:
+        self.replies = list(replies)
+        self.asked = 0
+
+    def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
+        self.asked += 1
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        if isinstance(reply, BaseException):
+            raise reply
+        return Answer(reply, "stop", "m", 0.01)
+
+
+@pytest.fixture
+def scripted() -> type[Scripted]:
+    return Scripted
+
+
 MakeRunner = Callable[..., RoundRunner]
 
 
@@ -49,7 +73,7 @@ def make_runner(tiny: TinyPack, store: Store) -> MakeRunner:
         stop: threading.Event | None = None,
         clock: Callable[[], float] | None = None,
         timeout_s: float = 5.0,
-        **settings: float | None,
+        **settings: Any,
     ) -> RoundRunner:
         values = {
             "triggers_per_round": 16,

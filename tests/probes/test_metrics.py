@@ -9,18 +9,18 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from probes.metrics import ERROR_KINDS, METRICS, StoreCollector, metrics_table
-from probes.store import Store, open_store
+from probes.metrics import ERROR_KINDS, METRICS, ReloadState, StoreCollector, metrics_table
+from probes.store import Store, StoreError, open_store
 from probes.store.tables import TargetRow
-from probes.testing.endpoint import Fault, ScriptedEndpoint
+from probes.testing.endpoint import Fault, Question, ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics-probes.md"
 
 
-def scrape(store: Store, *monitors: str) -> str:
+def scrape(store: Store, *monitors: str, **options: Any) -> str:
     registry = CollectorRegistry()
-    registry.register(StoreCollector(store, monitors=monitors, pack_id="tiny"))
+    registry.register(StoreCollector(store, watched=lambda: (monitors, "tiny"), **options))
     return generate_latest(registry).decode()
 
 
@@ -86,6 +86,68 @@ def test_every_exported_metric_is_in_the_table_and_the_other_way_round(
     assert exported == {spec.name: (spec.kind, set(spec.labels)) for spec in METRICS}
     for word in ("secret", "127.0.0.1", *(row.id for row in tiny.pack.triggers)):
         assert word not in text
+    documented = set(re.findall(r"`(sif_probe_[a-z0-9_]+)`", DOCS.read_text("utf-8")))
+    assert documented == set(exported)
+
+
+def test_what_an_endpoint_says_never_becomes_a_label(
+    tiny: TinyPack, watched: Store, make_runner: Any
+) -> None:
+    """Texts, errors and finish reasons of a hostile endpoint change values, never the series there are."""
+    before = set(samples(scrape(watched, "suspect")))
+    faults: list[Fault | None] = [
+        "html",
+        "content_policy",
+        "not_chat",
+        "empty_choices",
+        "refusal",
+        "truncated",
+    ]
+
+    def hostile(question: Question) -> str:
+        return 'evil",monitor="x\n\u0000 http://evil.example/ </script>'
+
+    with ScriptedEndpoint(hostile, faults=faults, model='evil" model', retry_after="0") as endpoint:
+        for _ in range(3):
+            make_runner(endpoint.url, cooldown_s=0.0, triggers_per_round=4).run()
+    text = scrape(watched, "suspect")
+    appeared = set(samples(text)) - before
+    assert {name for name, _ in appeared} <= {
+        "sif_probe_watermark_zscore",
+        "sif_probe_threshold_zscore",
+        "sif_probe_log10_evalue",
+        "sif_probe_last_completion_timestamp_seconds",
+        "sif_probe_last_success_timestamp_seconds",
+    }
+    assert appeared, "rounds were run"
+    assert all(labels == frozenset({("monitor", "suspect"), ("pack", "tiny")}) for _, labels in appeared)
+    assert "evil" not in text
+
+
+def test_a_paused_target_says_so(watched: Store) -> None:
+    paused: set[str] = set()
+    assert value(scrape(watched, "suspect", paused=lambda: paused), "paused") == 0
+    paused.add("suspect")
+    assert value(scrape(watched, "suspect", paused=lambda: paused), "paused") == 1
+
+
+def test_a_guest_collector_survives_a_store_that_cannot_be_read(watched: Store) -> None:
+    with watched.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE scores")
+    with pytest.raises(StoreError):
+        scrape(watched, "suspect")
+    text = scrape(watched, "suspect", guest=True)
+    assert "sif_probe_store_readable 0.0" in text
+    assert "suspect" not in text
+
+
+def test_a_target_that_is_added_later_is_exported(watched: Store) -> None:
+    monitors: dict[str, int] = {}
+    registry = CollectorRegistry()
+    registry.register(StoreCollector(watched, watched=lambda: (list(monitors), "tiny")))
+    assert "suspect" not in generate_latest(registry).decode()
+    monitors["suspect"] = 1
+    assert 'sif_probe_verdict{monitor="suspect"' in generate_latest(registry).decode()
 
 
 def test_the_numbers_are_those_of_the_rounds(tiny: TinyPack, watched: Store, make_runner: Any) -> None:
@@ -125,9 +187,10 @@ def test_a_restart_changes_nothing_and_other_monitors_are_history(
 ) -> None:
     with ScriptedEndpoint(tiny.pirate()) as endpoint:
         make_runner(endpoint.url).run()
-    first = scrape(watched, "suspect")
+    reload = ReloadState(at=1.0)
+    first = scrape(watched, "suspect", reload=reload)
     with open_store(watched.engine.url.render_as_string(hide_password=False)) as again:
-        assert scrape(again, "suspect") == first
+        assert scrape(again, "suspect", reload=reload) == first
         assert "suspect" not in scrape(again, "somebody-else")
 
 

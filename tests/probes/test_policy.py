@@ -85,5 +85,5 @@ def test_a_huge_reply_is_a_failure_and_not_kept(
 ) -> None:
     with ScriptedEndpoint(lambda question: "x " * 2**20) as endpoint:
         summary = make_runner(endpoint.url, triggers_per_round=1).run()
-    assert summary.failures == {"not_chat": 1}
+    assert summary.failures == {"too_large": 1}
     assert "over the limit" in (summary.last_failure or "")

@@ -16,25 +16,7 @@ from probes.store.tables import AnswerRow, AskRow, RoundRow, ScoreRow
 from probes.targets import Answer, AskFailure
 from probes.testing.endpoint import Fault, ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack
-
-
-class Scripted:
-    """A target without a socket: an answer, or an exception, for each question."""
-
-    name, model = "suspect", "scripted"
-    api_base: str | None = None
-    system_prompt: str | None = None
-
-    def __init__(self, *replies: Any) -> None:
-        self.replies = list(replies)
-        self.asked = 0
-
-    def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
-        self.asked += 1
-        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        if isinstance(reply, BaseException):
-            raise reply
-        return Answer(reply, "stop", "m", 0.01)
+from tests.probes.conftest import Scripted
 
 
 def rows(store: Store, table: Any) -> list[Any]:

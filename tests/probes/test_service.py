@@ -1,5 +1,6 @@
 """The service: its pages, its checks, and how it starts and stops."""
 
+import json
 import os
 import queue
 import signal
@@ -8,14 +9,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 
-from probes.config import load_config
+from probes.config import ConfigError, load_config
+from probes.metrics import ReloadState
 from probes.service import create_app
 from probes.testing.endpoint import ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack
@@ -128,6 +133,140 @@ def test_a_store_that_breaks_fails_the_scrape(watch: Watch) -> None:
         with watch.store.engine.begin() as connection:
             connection.exec_driver_sql("DROP TABLE scores")
         assert client.get("/metrics").status_code == 503, "a broken store must not read as zero"
+
+
+def test_a_second_worker_leaves_a_target_that_was_just_asked(
+    watch: Watch, endpoint: ScriptedEndpoint, write_config: Any
+) -> None:
+    """Two workers, one store, a clock each: without a look at the store the cost is times the workers."""
+    with Watch.open(load_config(write_config({"pirate": endpoint.url}, triggers_per_round=2))) as other:
+        first, second = ManualScheduler(), ManualScheduler()
+        watch.schedule(first)
+        other.schedule(second)
+        first.jobs["pirate"][2]()
+        asked = len(endpoint.questions)
+        assert asked > 0
+        second.jobs["pirate"][2]()
+        assert len(endpoint.questions) == asked
+
+
+@pytest.fixture
+def echo() -> Iterator[str]:
+    """An endpoint that turns everybody away and repeats the credentials it was given."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            said = f"unknown: {self.headers['Authorization']} and {self.headers['X-Token']}"
+            body = json.dumps({"error": {"message": said}}).encode()
+            self.send_response(401)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_the_debug_page_shows_what_became_of_each_question_without_secrets(
+    endpoint: ScriptedEndpoint, echo: str, write_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, header = "sk-secret-of-the-test", "secret-of-a-header"
+    monkeypatch.setenv("SIF_TEST_KEY", key)
+    path = write_config({"pirate": endpoint.url, "echo": echo}, triggers_per_round=4)
+    body = yaml.safe_load(path.read_text())
+    body["targets"][1] |= {"api_key_env": "SIF_TEST_KEY", "headers": {"X-Token": header}}
+    path.write_text(yaml.safe_dump(body))
+    endpoint.fail_next("refusal")
+    with Watch.open(load_config(path)) as watch:
+        watch.run_round("pirate")
+        watch.run_round("echo")
+        with TestClient(create_app(watch, scheduler=ManualScheduler())) as client:
+            reply = client.get("/debug/rounds")
+            pages = reply.text + client.get("/").text + client.get("/metrics").text
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    newest, oldest = reply.json()
+    (asked,) = newest["asks"]  # the first refusal of the credential ends the round
+    assert asked["failure"] == "auth"
+    assert "unknown: Bearer *** and ***" in asked["reason"]
+    assert sorted(ask["kind"] for ask in oldest["asks"]) == ["answer", "answer", "answer", "refusal"]
+    assert newest["id"] > oldest["id"]
+    assert key not in pages
+    assert header not in pages
+
+
+def reload_app(watch: Watch, reload: Callable[[], None] | None) -> Any:
+    return create_app(
+        watch, scheduler=ManualScheduler(), reload=reload, token=SecretStr("the token of the test")
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "headers", "status"),
+    [
+        ("127.0.0.1", {}, 200),
+        ("::1", {}, 200),
+        ("10.0.0.7", {}, 403),
+        ("10.0.0.7", {"Authorization": "Bearer the token of the test"}, 200),
+        ("10.0.0.7", {"Authorization": "Bearer another token"}, 403),
+        ("127.0.0.1", {"Authorization": "Bearer another token"}, 403),
+        ("127.0.0.1", {"X-Forwarded-For": "198.51.100.7"}, 403),
+        ("127.0.0.1", {"Origin": "http://evil.example"}, 403),
+        ("not an address", {}, 403),
+    ],
+)
+def test_reload_is_for_loopback_or_the_token(
+    watch: Watch, address: str, headers: dict[str, str], status: int
+) -> None:
+    calls: list[str] = []
+    app = reload_app(watch, lambda: calls.append("reload"))
+    with TestClient(app, client=(address, 50000)) as client:
+        reply = client.post("/-/reload", headers=headers)
+        assert client.get("/-/reload").status_code == 405
+    assert reply.status_code == status
+    assert calls == (["reload"] if status == 200 else [])
+    if status == 200:
+        assert reply.text == "reloaded\n"
+
+
+def test_a_refused_reload_says_why_and_the_metrics_remember_it(watch: Watch) -> None:
+    state = ReloadState(at=1_000.0)
+    wrong = True
+
+    def reload() -> None:
+        if wrong:
+            state.failed()
+            raise ConfigError("probes.yaml: intervall: unknown key")
+        state.succeeded()
+
+    app = create_app(watch, scheduler=ManualScheduler(), reload=reload, reload_state=state)
+    with TestClient(app, client=("127.0.0.1", 50000)) as client:
+        assert "sif_probe_config_last_reload_successful 1.0" in client.get("/metrics").text
+        reply = client.post("/-/reload")
+        assert (reply.status_code, reply.text) == (400, "probes.yaml: intervall: unknown key\n")
+        metrics = client.get("/metrics").text
+        assert "sif_probe_config_last_reload_successful 0.0" in metrics
+        assert "sif_probe_config_last_reload_success_timestamp_seconds 1000.0" in metrics
+        wrong = False
+        assert client.post("/-/reload").status_code == 200
+        metrics = client.get("/metrics").text
+        assert "sif_probe_config_last_reload_successful 1.0" in metrics
+        assert state.at > 1.7e9
+
+
+def test_without_a_reload_there_is_no_such_page(watch: Watch) -> None:
+    with TestClient(reload_app(watch, None), client=("127.0.0.1", 50000)) as client:
+        assert client.post("/-/reload").status_code == 404
 
 
 def start(config: Path) -> tuple[subprocess.Popen[str], str]:

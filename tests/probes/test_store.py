@@ -15,28 +15,8 @@ from probes.store.lease import is_dead, new_holder
 from probes.store.limits import Held
 from probes.store.migrate import newest_revision
 from probes.store.tables import AskRow, Base
-from probes.targets import Answer, AskFailure
-
-
-def ask_row(round_id: int, *, at: float, trigger: str = "t00", control: bool = False) -> AskRow:
-    return AskRow(
-        round_id=round_id,
-        target="suspect",
-        pack_id="tiny",
-        trigger_id=trigger,
-        control=control,
-        attempt=1,
-        image_sha256="0" * 64,
-        prompt="?",
-        max_tokens=8,
-        state="intent",
-        final=False,
-        intended_at=at,
-    )
-
-
-def failure(*, in_doubt: bool) -> AskFailure:
-    return AskFailure(target="suspect", reason="x", kind="http", in_doubt=in_doubt)
+from probes.targets import Answer
+from tests.probes.rows import ask_row, failure
 
 
 def begin(store: Store, *, now: float = 0.0) -> tuple[str, int]:

@@ -70,7 +70,15 @@ class ManualScheduler:
     def __init__(self, next_run: float | None = None) -> None:
         self._next_run = next_run
 
-    def every(self, *, name: str, interval_s: float, first_in_s: float, job: Callable[[], None]) -> None:
+    def every(
+        self, *, name: str, interval_s: float, first_in_s: float, job: Callable[[], None], jitter_s: float = 0
+    ) -> None:
+        """See Scheduler."""
+
+    def remove(self, name: str) -> None:
+        """See Scheduler."""
+
+    def wake(self, name: str) -> None:
         """See Scheduler."""
 
     def next_run(self, name: str) -> float | None:

@@ -34,8 +34,16 @@ class ManualScheduler:
         self.jobs: dict[str, tuple[float, float, Callable[[], None]]] = {}
         self.events: list[str] = []
 
-    def every(self, *, name: str, interval_s: float, first_in_s: float, job: Callable[[], None]) -> None:
+    def every(
+        self, *, name: str, interval_s: float, first_in_s: float, job: Callable[[], None], jitter_s: float = 0
+    ) -> None:
         self.jobs[name] = (interval_s, first_in_s, job)
+
+    def remove(self, name: str) -> None:
+        self.jobs.pop(name, None)
+
+    def wake(self, name: str) -> None:
+        self.jobs[name][2]()
 
     def next_run(self, name: str) -> float | None:
         return 1.8e9 if name in self.jobs else None

@@ -12,6 +12,7 @@ from deploy.grafana.build.panels import Panels, rendered, variable
 
 OUTPUT = Path(__file__).parents[1] / "dashboards" / "owner.json"
 PANELS = Panels(picked='monitor=~"$monitor",pack=~"$pack"')
+# `max by` in every query: several replicas on one store all show the same figures
 
 
 def verdicts() -> stat.Panel:
@@ -46,14 +47,14 @@ def panels() -> tuple[stat.Panel | timeseries.Panel, ...]:
             "Evidence (log10 e-value)",
             "Against an unrelated model. It may be looked at as often as one likes; the line is 1/alpha.",
             "none",
-            ("sif_probe_log10_evalue{PICKED}", "{{monitor}}"),
+            ("max by (monitor) (sif_probe_log10_evalue{PICKED})", "{{monitor}}"),
             ("max by (pack) (sif_probe_threshold_log10_evalue{PICKED})", "1/alpha"),
         ),
         lines(
             "z of the last round",
             "Stouffer z over distinct types, against independent text. One round alone proves little.",
             "none",
-            ("sif_probe_watermark_zscore{PICKED}", "{{monitor}}"),
+            ("max by (monitor) (sif_probe_watermark_zscore{PICKED})", "{{monitor}}"),
             ("max by (pack) (sif_probe_threshold_zscore{PICKED})", "tau"),
         ),
         lines(
@@ -61,7 +62,8 @@ def panels() -> tuple[stat.Panel | timeseries.Panel, ...]:
             "Refusals (also filtered, truncated and empty answers) are neither hits nor misses.",
             "short",
             (
-                "sum by (monitor, outcome) (increase(sif_probe_trials_total{PICKED}[$__rate_interval]))",
+                "sum by (monitor, outcome) (max by (monitor, pack, outcome) "
+                "(increase(sif_probe_trials_total{PICKED}[$__rate_interval])))",
                 "{{monitor}} {{outcome}}",
             ),
         ),
@@ -70,7 +72,8 @@ def panels() -> tuple[stat.Panel | timeseries.Panel, ...]:
             "Whatever may have been answered is in doubt and is not sent again before its cool-down.",
             "short",
             (
-                "sum by (monitor, kind) (increase(sif_probe_errors_total{PICKED}[$__rate_interval])) > 0",
+                "sum by (monitor, kind) (max by (monitor, pack, kind) "
+                "(increase(sif_probe_errors_total{PICKED}[$__rate_interval]))) > 0",
                 "{{monitor}} {{kind}}",
             ),
         ),
@@ -78,7 +81,10 @@ def panels() -> tuple[stat.Panel | timeseries.Panel, ...]:
             "Age of the last round",
             "Stale after two intervals.",
             "s",
-            ("time() - sif_probe_last_completion_timestamp_seconds{PICKED}", "{{monitor}}"),
+            (
+                "time() - max by (monitor) (sif_probe_last_completion_timestamp_seconds{PICKED})",
+                "{{monitor}}",
+            ),
             ("max by (pack) (2 * sif_probe_interval_seconds{PICKED})", "two intervals"),
         ),
         lines(
@@ -96,7 +102,8 @@ def panels() -> tuple[stat.Panel | timeseries.Panel, ...]:
             "By litellm's price list; zero for endpoints that it does not know.",
             "currencyUSD",
             (
-                "sum by (monitor) (increase(sif_probe_cost_usd_total{PICKED}[$__rate_interval]))",
+                "sum by (monitor) (max by (monitor, pack) "
+                "(increase(sif_probe_cost_usd_total{PICKED}[$__rate_interval])))",
                 "{{monitor}}",
             ),
         ),

@@ -1,4 +1,4 @@
-"""The probes' HTTP service: /metrics, /health, /probe?target=NAME, /debug/rounds, /-/reload, a page at /."""
+"""The probes' HTTP service: /metrics, /health, /probe?target=NAME, /debug/rounds, /-/reload, pages at /."""
 
 import asyncio
 import ipaddress
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 
 from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import SecretStr
 
@@ -18,7 +18,7 @@ from probes.recent import recent_rounds
 from probes.scheduling import Scheduler, make_scheduler
 from probes.store import StoreError
 from probes.watch import Watch
-from probes.web import environment, index_page
+from probes.web import routes
 from sif_offline.fingerprint.errors import SifError
 
 logger = logging.getLogger(__name__)
@@ -54,14 +54,14 @@ def create_app(
         reload: reads the configuration again (``POST /-/reload``); raises a SifError and leaves everything as
             it was where the new one is bad. Where None there is no such page.
         reload_state: what ``reload`` keeps up to date, for the metrics.
-        token: lets a client from elsewhere reload (``Authorization: Bearer``); loopback needs none.
+        token: lets a client from elsewhere reload (``Authorization: Bearer``; loopback needs none), and lets
+            whoever has it pause and resume targets from the pages. Without it the pages are read-only.
     """
     planned = scheduler or make_scheduler(
         watch.config.scheduler, watch.config.store, parallel=PARALLEL_ROUNDS
     )
     registry = CollectorRegistry()
     registry.register(watch_collector(watch, reload_state=reload_state))
-    templates = environment()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -108,10 +108,6 @@ def create_app(
         )
         return JSONResponse(found, headers=NO_SCRIPTS)
 
-    @app.get("/")
-    def index() -> Response:
-        return HTMLResponse(index_page(watch, planned, templates=templates), headers=NO_SCRIPTS)
-
     if reload is not None:
 
         @app.post("/-/reload")
@@ -124,6 +120,7 @@ def create_app(
                 return PlainTextResponse(f"{error}\n", status_code=400)
             return PlainTextResponse("reloaded\n")
 
+    app.include_router(routes(watch, planned, token=token))
     return app
 
 

@@ -42,9 +42,10 @@ soak: install
 bench-gateway: install
 	$(BIN)/python -m benchmarks.gateway.overhead --json runs/gateway-overhead.json
 
-# Prometheus and Alertmanager for the end-to-end tests; without them those tests say so and are skipped.
+# What the end-to-end tests use of Debian; without a part of it its tests say so and are skipped.
 debian:
-	apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+		prometheus prometheus-alertmanager postgresql chromium
 
 # Re-pin after a change of dependencies: a fresh environment, then what it holds.
 lock:

@@ -56,7 +56,7 @@ def mount(
     async def lifespan(host: Any) -> AsyncIterator[Any]:
         async with outer(host) as state, AsyncExitStack() as stack:
             watch = stack.enter_context(await asyncio.to_thread(Watch.open, settings))
-            service = create_app(watch, scheduler=scheduler)
+            service = create_app(watch, scheduler=scheduler, token=settings.web.read_token())
             if registry is not None:
                 collector = watch_collector(watch, guest=True)
                 registry.register(collector)

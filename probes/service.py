@@ -66,7 +66,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watch.schedule(planned)
-        planned.start()
+        await asyncio.to_thread(planned.start)  # DBOS looks at its tables first
         try:
             yield
         finally:

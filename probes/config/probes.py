@@ -5,8 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from probes.config.fields import Duration, Pause, Strict, Text, secret_from
+from probes.config.fields import ConfigError, Duration, Pause, Strict, Text, secret_from
 from probes.config.target import TargetConfig
+
+SHORTEST_TOKEN = 16
 
 
 class Listen(Strict):
@@ -24,8 +26,11 @@ class WebConfig(Strict):
     token_env: Text | None = None
 
     def read_token(self) -> SecretStr | None:
-        """Raises ConfigError where the variable is empty."""
-        return secret_from(environment=self.token_env, owner="web")
+        """Raises ConfigError where the variable holds fewer than 16 characters."""
+        token = secret_from(environment=self.token_env, owner="web")
+        if token is not None and len(token.get_secret_value()) < SHORTEST_TOKEN:
+            raise ConfigError(f"web: environment variable {self.token_env} holds fewer than 16 characters")
+        return token
 
 
 class EvidenceConfig(Strict):

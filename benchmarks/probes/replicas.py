@@ -55,7 +55,8 @@ class Result:
         sent_twice: (target, trigger) that an endpoint received more than once.
         without_intent: received, but unknown to the store.
         unaccounted: received, but neither answered nor in doubt in the store.
-        overlapping: pairs of rounds of one target that ran at the same time.
+        overlapping: pairs of rounds of one target that ran at the same time; a killed one ended with its last
+            answer.
         chain_faults: faults in the hash chains.
     """
 

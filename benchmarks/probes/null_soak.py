@@ -43,7 +43,7 @@ from sif_offline.fingerprint.response import zscore
 from sif_offline.fingerprint.sequential import CONFIRMED, EProcess
 
 DEMO_TRANSFER = 0.076
-"""What `sif calibrate` measured for the demo pack: its bound on unrelated models' green rate is gamma + .076."""
+"""What `sif calibrate` measured for the demo pack: unrelated models are green at gamma + .076 at most."""
 
 PIRATE_ROUNDS = 30
 """Rounds over a pirate: what is asked of it is how soon, not for how long."""
@@ -150,7 +150,7 @@ def answers_to_confirmation(answers: Answers, *, pack: FingerprintPack, policy: 
 
 
 def stouffer_so_far(answers: Answers, *, pack: FingerprintPack, rate: float | None) -> list[float]:
-    """Stouffer's z over all distinct types after each answer; ``rate``: of the null, None for "independent"."""
+    """Stouffer's z of all distinct types after each answer; ``rate`` of the null, None: independent text."""
     counts: dict[str, tuple[int, int]] = {}
     weighted: dict[str, float] = {}  # sqrt(U) z of each trigger
     total, types, found = 0.0, 0, []
@@ -258,17 +258,14 @@ def print_tables(groups: Sequence[Group], *, alpha: float) -> None:
     innocents = [group for group in groups if group.kind != "pirate"]
     most = allowed(innocents[0].targets, alpha=alpha)
     say(
-        f"{innocents[0].targets} innocents a row, {innocents[0].answers} answers each, alpha {alpha:g}: at most "
-        f"{most} confirmed ({most / innocents[0].targets:.3f}) is alpha + its sampling error (exceeded by a "
-        "test of that very level with chance 1e-3)\n\n"
+        f"{innocents[0].targets} innocents a row, {innocents[0].answers} answers each, alpha {alpha:g}: "
+        f"at most {most} confirmed ({most / innocents[0].targets:.3f}) is alpha + its sampling error "
+        "(exceeded by a test of that very level with chance 1e-3)\n\n"
+        "| innocents | they are | types | confirmed (95 %) | within "
+        "| E against independent text reaches 1/alpha | z over its threshold ever, a look a round (95 %) "
+        "| a look an answer | at the first round's look |\n"
+        "|---|---|---|---|---|---|---|---|---|\n"
     )
-    say(
-        "| innocents | they are | types | confirmed (95 %) | within | E against independent text reaches 1/alpha |"
-    )
-    say(
-        " z over its threshold ever, a look a round (95 %) | a look an answer | at the first round's look |\n"
-    )
-    say("|---|---|---|---|---|---|---|---|---|\n")
     for group in innocents:
         say(
             f"| {group.kind.removeprefix('innocent, ')} | {group.behaviour} | {group.types:,.0f} | "
@@ -278,14 +275,16 @@ def print_tables(groups: Sequence[Group], *, alpha: float) -> None:
             f"{group.z_by_round:.3f} ({group.z_by_round_ci[0]:.3f} to {group.z_by_round_ci[1]:.3f}) | "
             f"{group.z_by_answer:.3f} | {group.z_first_round:.3f} |\n"
         )
-    say("\n| pirates | rate | types | confirmed | answers to it, 10 / 50 / 90 % | to 1e-6 |")
-    say(" to the z alarm, a look an answer | a look a round |\n|---|---|---|---|---|---|---|---|\n")
+    say(
+        f"\n| pirates | rate | types | confirmed | answers to it, 10 / 50 / 90 % | to {CONFIRMED:g} "
+        "| to the z alarm, a look an answer | a look a round |\n"
+        "|---|---|---|---|---|---|---|---|\n"
+    )
     for group in (group for group in groups if group.kind == "pirate"):
         say(
             f"| {group.behaviour} | {group.rate:.4f} | {group.types:,.0f} | {group.confirmed:.3f} | "
             f"{_line(group.answers_to_confirmation)} | {_line(group.answers_to_default_confirmation)} | "
-            f"{_line(group.answers_to_z_by_answer)} | "
-            f"{_line(group.answers_to_z_by_round)} |\n"
+            f"{_line(group.answers_to_z_by_answer)} | {_line(group.answers_to_z_by_round)} |\n"
         )
 
 

@@ -1,4 +1,4 @@
-"""Endpoints under watch, simulated down to their token types: words by Zipf's law, colours by real green lists.
+"""Endpoints under watch, simulated down to their token types: words by Zipf's law, real green lists.
 
 Every target has its own master secret, so that its keys, and with them its green lists, are nobody else's.
 """
@@ -6,6 +6,7 @@ Every target has its own master secret, so that its keys, and with them its gree
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from itertools import accumulate
 from typing import Literal
 
@@ -70,6 +71,11 @@ class _Words:
         return self._ids[min(bisect_left(self._upto, uniform * self._upto[-1]), len(self._ids) - 1)]
 
 
+@cache
+def _whole_vocabulary(size: int) -> _Words:
+    return _Words(list(range(size)))
+
+
 class _Trigger:
     """One trigger at one target: its green list and what the target has said to it."""
 
@@ -77,9 +83,12 @@ class _Trigger:
         self.id = trigger_id
         self.seen: set[int] = set()
         self._green = green
-        self._all = _Words(list(range(len(green))))
-        self._by_colour = {
-            colour: _Words([number for number, is_green in enumerate(green) if is_green == colour])
+        self._all = _whole_vocabulary(len(green))
+
+    @cached_property
+    def _by_colour(self) -> dict[bool, _Words]:
+        return {
+            colour: _Words([number for number, is_green in enumerate(self._green) if is_green == colour])
             for colour in (False, True)
         }
 

@@ -14,16 +14,16 @@ from sif_offline.fingerprint.scoring import combine
 from sif_offline.fingerprint.sequential import EProcess
 
 ALPHA = 0.01
-TARGETS = 60
+TARGETS = 40
 
 
 @pytest.fixture(scope="module")
 def groups() -> list[null_soak.Group]:
-    return null_soak.soak(targets=TARGETS, rounds=20, seed=1)
+    return null_soak.soak(targets=TARGETS, rounds=10, seed=1)
 
 
 def test_innocents_are_confirmed_no_more_often_than_alpha(groups: list[null_soak.Group]) -> None:
-    """Six rows of innocents; each assertion fails by chance once in 1,000 at most were the level just alpha."""
+    """Six rows of innocents; an assertion fails by chance once in 1,000 at most were the level just alpha."""
     innocents = [group for group in groups if group.kind.startswith("innocent")]
     assert len(innocents) == 6
     most = null_soak.allowed(TARGETS, alpha=ALPHA)
@@ -35,10 +35,9 @@ def test_innocents_are_confirmed_no_more_often_than_alpha(groups: list[null_soak
 
 
 def test_the_z_test_accuses_innocents_who_go_on_talking(groups: list[null_soak.Group]) -> None:
-    """With one look each the z test keeps its level (chance of failure 1e-3 a row), with twenty it does not.
+    """With one look each the z test keeps its level (chance of failure 1e-3 a row), with more it does not.
 
-    Twenty looks at a sampled target find some 7 % over the threshold: fewer than the two rows' 2 of 120 only
-    with chance 1 in 1,000.
+    Ten looks find some 5 % of those over the threshold who bring new types: none of 160 by chance 3e-4.
     """
     innocents = [group for group in groups if group.kind.startswith("innocent")]
     most = null_soak.allowed(TARGETS, alpha=ALPHA)
@@ -48,15 +47,15 @@ def test_the_z_test_accuses_innocents_who_go_on_talking(groups: list[null_soak.G
         if group.behaviour == "greedy":
             assert group.z_by_round == group.z_first_round, "nothing new came after the first round"
     talking = [group.z_by_round * TARGETS for group in innocents if group.behaviour != "greedy"]
-    assert sum(talking) >= 2
+    assert sum(talking) >= 1
 
 
 def test_pirates_are_confirmed_within_the_first_rounds(groups: list[null_soak.Group]) -> None:
     for group in groups[6:]:
         assert group.kind == "pirate"
-        ten, fifty, ninety = group.answers_to_confirmation
-        assert ten is not None and fifty is not None and ninety is not None
-        assert ten <= fifty <= ninety <= 32, group
+        *_, ninety = group.answers_to_confirmation
+        assert ninety is not None
+        assert ninety <= 32, group
 
 
 @pytest.mark.parametrize("behaviour", ["greedy", "sampled", "rotating"])
@@ -64,7 +63,7 @@ def test_pirates_are_confirmed_within_the_first_rounds(groups: list[null_soak.Gr
 def test_simulated_targets_are_green_at_their_rate(behaviour: Behaviour, rate: float | None) -> None:
     """Five standard errors each way: fails by chance in one of a million runs of a seed."""
     colours, types, asked = 0, 0, 0
-    for seed in range(20):
+    for seed in range(8):
         seen: dict[str, set[int]] = {}
         for trigger, new in Watched(behaviour, rate, rounds=20).answers(np.random.default_rng(seed)):
             asked += 1
@@ -72,16 +71,16 @@ def test_simulated_targets_are_green_at_their_rate(behaviour: Behaviour, rate: f
             assert not known & {word for word, _ in new}, "a type came as new twice"
             known |= {word for word, _ in new}
             types, colours = types + len(new), colours + sum(green for _, green in new)
-    assert asked == 20 * 20 * 16
+    assert asked == 8 * 20 * 16
     expected = 0.5 if rate is None else rate
     assert abs(colours / types - expected) < 5 * math.sqrt(expected * (1 - expected) / types)
 
 
 def test_an_answer_has_as_many_types_as_the_lab_owners() -> None:
-    """32.1 types (docs/forging.md); 3,200 answers of standard deviation 2: six standard errors are .2."""
+    """32.1 types (docs/forging.md) within .7; six standard errors of a mean of 640 are .5."""
     counts = [
         len(new)
-        for seed in range(200)
+        for seed in range(40)
         for _, new in Watched("greedy", None, rounds=1).answers(np.random.default_rng(seed))
     ]
     assert np.mean(counts) == pytest.approx(32.1, abs=0.7)

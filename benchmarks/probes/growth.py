@@ -95,7 +95,7 @@ def run_round(store: Store, target: Target, tiny: TinyPack, *, at: float) -> Non
 
 
 def measure_growth(*, lengths: Sequence[int], triggers: int = 16) -> list[Growth]:
-    """A round of a greedy and of a sampled target after each number of hourly rounds, in a SQLite file each."""
+    """A round of a greedy and of a sampled target after so many hourly rounds, a SQLite file each."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         tiny = build_tiny_pack(Path(folder), triggers=triggers)
@@ -145,7 +145,7 @@ def _timed(function: Callable[..., Any], name: str, spent: dict[str, float]) -> 
 
 
 def measure_asking(url: str, tiny: TinyPack, *, questions: int) -> dict[str, float]:
-    """CPU seconds of this process a question: litellm, httpx alone, the rule alone. The first is not counted."""
+    """CPU seconds of this process a question, without the first: litellm, httpx alone, the rule alone."""
     targets: dict[str, Target] = {
         "litellm": LiteLLMTarget(name="x", model="openai/x", api_base=url),
         "httpx": PlainTarget(name="x", url=url),

@@ -1,8 +1,8 @@
-"""Months of rounds in a store without having lived them: one real round, copied back in time and to all targets.
+"""Months of rounds in a store without having lived them: one real round, copied back in time, to all targets.
 
-The real round is made by the watch itself; its copies get smaller ids and earlier times, so that whatever comes
-next finds the order of a life. Copies of the oldest round bring the new types; of the later ones, none (a
-greedy endpoint repeats itself) or two more each until the words run out (a sampled one).
+The real round is made by the watch itself; its copies get smaller ids and earlier times, so that whatever
+comes next finds the order of a life. The oldest copies bring the new types; the later ones none (a greedy
+endpoint repeats itself) or two more each until the words run out (a sampled one).
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,12 @@
 """A thousand targets in one service: scrapes over a filled store, and an hour's rounds in less than an hour.
 
-The service is the real ``sif-probes serve`` in a process of its own, and so is the scripted endpoint, whose CPU
-time is not counted.
+The service is the real ``sif-probes serve`` in a process of its own, and so is the scripted endpoint, whose
+CPU time is not counted.
 """
 
 import multiprocessing
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -21,15 +22,15 @@ from typing import Any
 import httpx
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
-from sqlalchemy import event, func, select, text, update
+from sqlalchemy import event, func, select, update
 
 from benchmarks.probes.growth import FromMemory, run_round
 from benchmarks.probes.history import HOUR_S, extend
 from probes.metrics import StoreCollector
 from probes.store import Store
 from probes.store.tables import RoundRow, TargetRow
-from probes.testing.endpoint import ScriptedEndpoint
-from probes.testing.tiny_pack import TinyPack
+from probes.testing.endpoint import Question, ScriptedEndpoint
+from probes.testing.tiny_pack import ANSWER_WORDS, TinyPack
 
 INTERVAL_S = 3600.0
 LEAD_S = 25.0
@@ -163,8 +164,12 @@ def _plan(store: Store, found: dict[str, Any]) -> list[str]:
         return [str(row[-1])[:160] for row in rows][:12]
 
 
-def _serve_endpoint(pipe: Pipe, tiny: TinyPack) -> None:
-    with ScriptedEndpoint(tiny.innocent(seed=3), delay_s=0.05) as endpoint:
+def _serve_endpoint(pipe: Pipe, words: Sequence[str]) -> None:
+    def rule(question: Question) -> str:
+        rng = random.Random(question.image_sha256)
+        return "x " + " ".join(rng.sample(words, ANSWER_WORDS))
+
+    with ScriptedEndpoint(rule, delay_s=0.05) as endpoint:
         pipe.send(endpoint.url)
         while True:
             endpoint.questions.clear()  # they hold pictures
@@ -176,7 +181,7 @@ def _serve_endpoint(pipe: Pipe, tiny: TinyPack) -> None:
 def endpoint_process(tiny: TinyPack) -> Iterator[str]:
     """A scripted endpoint in a process of its own; its URL."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve_endpoint, args=(theirs, tiny))
+    process = multiprocessing.get_context("spawn").Process(target=_serve_endpoint, args=(theirs, tiny.words))
     process.start()
     try:
         yield str(ours.recv())
@@ -212,8 +217,7 @@ def measure_load(
         text=True,
     )
     try:
-        assert process.stdout is not None
-        ready = process.stdout.readline()
+        ready = process.stdout.readline() if process.stdout else ""
         if not ready.startswith("ready "):
             raise RuntimeError(f"sif-probes serve ended with {process.wait()}")
         base, start_s = ready.split()[1], time.monotonic() - began

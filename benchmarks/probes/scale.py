@@ -1,12 +1,12 @@
-"""1,000 targets x 16 triggers, hourly: what that costs a machine of two cores, and what grows with the months.
+"""1,000 targets x 16 triggers, hourly: what it costs a machine of two cores, and what grows with the months.
 
-    python -m benchmarks.probes.scale [--targets 1000] [--back 24 168] [--due 200] [--window 120] [--json FILE]
+    python -m benchmarks.probes.scale [--targets 1000] [--back 24 168] [--due 100] [--window 120]
     python -m benchmarks.probes.scale --store postgresql+psycopg://... --parts scrape load
 
-Parts: ``growth`` (CPU of a round by the length of its target's history), ``asking`` (litellm's share), ``scrape``
-(/metrics over a store of so many targets and rounds), ``load`` (a share of the targets comes due faster than in
-an hour: ``--due`` of them in ``--window`` seconds). CPU seconds a round carry over to the hour, as 1,000 rounds an
-hour are what 1,000 targets ask for; the extrapolation is that product and nothing else.
+Parts: ``growth`` (CPU of a round by the length of its target's history), ``asking`` (litellm's share),
+``scrape`` (/metrics over a store of so many targets and rounds), ``load`` (a share of the targets comes due
+faster than in an hour: ``--due`` of them in ``--window`` seconds). CPU seconds a round carry over to the
+hour, as 1,000 rounds an hour are what 1,000 targets ask for; the extrapolation is that product and no more.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def measure(
     store_url: str | None,
     work: Path | None,
 ) -> dict[str, Any]:
-    """All parts asked for, by name; ``back``: rounds of history of every target, the load runs on the first."""
+    """All parts asked for, by name; ``back``: hours that targets have lived; the load runs on the first."""
     found: dict[str, Any] = {}
     names = target_names(targets)
     with tempfile.TemporaryDirectory(dir=work) as made:
@@ -121,7 +121,8 @@ def _print_scrapes(rows: Sequence[Scrape]) -> None:
     for row in rows:
         seconds, cpu = (", ".join(f"{value:.2f}" for value in values) for values in (row.seconds, row.cpu_s))
         say(
-            f"| {row.targets:,} | {row.rounds_back:,} | {row.asks:,} | {row.fill_s:.0f} | {seconds} | {cpu} |\n"
+            f"| {row.targets:,} | {row.rounds_back:,} | {row.asks:,} | {row.fill_s:.0f} | {seconds} | "
+            f"{cpu} |\n"
         )
     say("\nSlowest statements of the last:\n")
     for slow in rows[-1].slowest:
@@ -158,7 +159,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=1000)
     parser.add_argument("--lengths", type=int, nargs="+", default=[0, 168, 720, 2160], help="for growth")
     parser.add_argument("--back", type=int, nargs="+", default=[24, 168], help="for scrape; load: the first")
-    parser.add_argument("--due", type=int, default=200)
+    parser.add_argument("--due", type=int, default=100)
     parser.add_argument("--window", type=float, default=120.0, dest="window_s", help="seconds")
     parser.add_argument("--questions", type=int, default=100, help="for asking")
     parser.add_argument("--store", dest="store_url", help="an EMPTY database for scrape and load")

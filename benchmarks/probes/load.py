@@ -33,8 +33,6 @@ from probes.testing.endpoint import Question, ScriptedEndpoint
 from probes.testing.tiny_pack import ANSWER_WORDS, TinyPack
 
 INTERVAL_S = 3600.0
-LEAD_S = 25.0
-"""From the start of the service to the first due round: it has to read its file and import litellm."""
 SCRAPE_EVERY_S = 15.0
 
 
@@ -191,14 +189,25 @@ def endpoint_process(tiny: TinyPack) -> Iterator[str]:
 
 
 def measure_load(
-    store: Store, tiny: TinyPack, names: Sequence[str], *, folder: Path, url: str, due: int, window_s: float
+    store: Store,
+    tiny: TinyPack,
+    names: Sequence[str],
+    *,
+    folder: Path,
+    url: str,
+    due: int,
+    window_s: float,
+    lead_s: float,
 ) -> Load:
-    """Serve all targets of a filled store, of which ``due`` come due evenly within ``window_s``."""
+    """Serve all targets of a filled store, of which ``due`` come due evenly within ``window_s``.
+
+    ``lead_s``: from the start of the service to the first due round; it has to be ready by then.
+    """
     config = folder / "probes.yaml"
     # with its password: SQLAlchemy's own text hides it
     store_url = store.engine.url.render_as_string(hide_password=False)
     config.write_text(yaml.safe_dump(_config(tiny, names, url=url, store_url=store_url)), "utf-8")
-    first_due = time.time() + LEAD_S
+    first_due = time.time() + lead_s
     due_at = {name: first_due + number * window_s / due for number, name in enumerate(names[:due])}
     with store.engine.begin() as connection:
         lived = connection.scalar(select(func.max(RoundRow.id)))

@@ -60,6 +60,7 @@ def measure(
     back: Sequence[int],
     due: int,
     window_s: float,
+    lead_s: float,
     questions: int,
     store_url: str | None,
     work: Path | None,
@@ -83,7 +84,14 @@ def measure(
                     found.setdefault("scrape", []).append(scrape)
                     if "load" in parts and number == 0:
                         found["load"] = measure_load(
-                            store, tiny, names, folder=folder, url=url, due=due, window_s=window_s
+                            store,
+                            tiny,
+                            names,
+                            folder=folder,
+                            url=url,
+                            due=due,
+                            window_s=window_s,
+                            lead_s=lead_s,
                         )
     return found
 
@@ -161,6 +169,7 @@ def main() -> None:
     parser.add_argument("--back", type=int, nargs="+", default=[24, 168], help="for scrape; load: the first")
     parser.add_argument("--due", type=int, default=100)
     parser.add_argument("--window", type=float, default=120.0, dest="window_s", help="seconds")
+    parser.add_argument("--lead", type=float, default=60.0, dest="lead_s", help="seconds to start up in")
     parser.add_argument("--questions", type=int, default=100, help="for asking")
     parser.add_argument("--store", dest="store_url", help="an EMPTY database for scrape and load")
     parser.add_argument("--work", type=Path, help="folder for the databases, gigabytes")

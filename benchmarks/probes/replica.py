@@ -17,7 +17,7 @@ from probes.rounds import RoundRunner
 from probes.scheduling.dbos_scheduler import DbosScheduler
 from probes.store import open_store
 from probes.testing.plain_target import PlainTarget
-from probes.watch import open_pack, round_settings
+from probes.material import open_pack, round_settings
 
 PARALLEL = 6
 

@@ -6,6 +6,10 @@ import uuid
 from pathlib import Path
 
 
+LONGEST_S = 86_400.0
+"""No lease is taken for longer, seconds."""
+
+
 def new_holder() -> str:
     """A name for one runner of this process: host, pid, the process's start time, a random part."""
     pid = os.getpid()

@@ -5,7 +5,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
@@ -19,7 +19,9 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 
 def upgrade(connection: Connection) -> None:
-    """Apply every step that is missing."""
+    """Apply every step that is missing; on PostgreSQL one process at a time, as SQLite does by itself."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('sif-probes schema'))"))
     command.upgrade(alembic_config(connection), "head")
 
 

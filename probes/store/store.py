@@ -54,8 +54,12 @@ class Store:
 
     def record_target(self, row: TargetRow) -> None:
         """Insert or replace a target's row: who allowed its watch, and why."""
-        with self.writing() as session:
-            session.merge(row)
+        try:
+            with self.writing() as session:
+                session.merge(row)
+        except IntegrityError:  # another replica inserted it at the same moment
+            with self.writing() as session:
+                session.merge(row)
 
     # -- leases
 
@@ -66,8 +70,8 @@ class Store:
                 row = session.get(LeaseRow, target, with_for_update=True)
                 if row is None:
                     session.add(LeaseRow(target=target, holder=holder, expires_at=now + ttl_s))
-                elif row.expires_at > now and not lease.is_dead(row.holder):
-                    return False
+                elif now < row.expires_at <= now + lease.LONGEST_S and not lease.is_dead(row.holder):
+                    return False  # one that lasts longer was taken while a clock was ahead
                 else:
                     row.holder, row.expires_at = holder, now + ttl_s
         except IntegrityError:  # two processes inserted the first lease of a target at once

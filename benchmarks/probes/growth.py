@@ -46,6 +46,7 @@ class FromMemory:
 
     model = "memory"
     api_base: str | None = None
+    system_prompt: str | None = None
 
     def __init__(self, name: str, tiny: TinyPack) -> None:
         self.name = name

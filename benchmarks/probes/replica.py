@@ -13,11 +13,11 @@ import threading
 from pathlib import Path
 
 from probes.config import load_config
+from probes.material import open_pack, round_settings
 from probes.rounds import RoundRunner
 from probes.scheduling.dbos_scheduler import DbosScheduler
 from probes.store import open_store
 from probes.testing.plain_target import PlainTarget
-from probes.material import open_pack, round_settings
 
 PARALLEL = 6
 

@@ -5,7 +5,6 @@ import socket
 import uuid
 from pathlib import Path
 
-
 LONGEST_S = 86_400.0
 """No lease is taken for longer, seconds."""
 

@@ -21,6 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from probes.store import Store, StoreError
+from probes.store.tallies import DURATION_BOUNDS_S
 from probes.store.totals import MonitorTotals, monitor_totals
 from probes.targets import FAILURE_KINDS
 
@@ -30,7 +31,6 @@ Outcome = Literal["hit", "miss", "refusal", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 ERROR_KINDS: tuple[str, ...] = (*FAILURE_KINDS, "crash", "stopped")
 DIRECTIONS = ("prompt", "completion")
-DURATION_BUCKETS_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
 VERDICT_VALUES = {"none": 0, "suspicious": 1, "confirmed": 2}
 
 
@@ -204,7 +204,7 @@ class StoreCollector(Collector):
         readable = True
         try:
             monitors, pack_id = self._watched()
-            found = monitor_totals(self._store, monitors, pack_id=pack_id, buckets=DURATION_BUCKETS_S)
+            found = monitor_totals(self._store, monitors, pack_id=pack_id)
             paused = frozenset(self._paused())
         except StoreError as error:
             if not self._guest:
@@ -256,7 +256,7 @@ def _fill(families: dict[str, Any], totals: MonitorTotals, *, paused: bool) -> N
         families["sif_probe_tokens_total"].add_metric([*labels, direction], float(tokens))
     families["sif_probe_cost_usd_total"].add_metric(labels, totals.cost_usd)
     histogram = families["sif_probe_round_duration_seconds"]
-    bounds = [*(f"{bound:g}" for bound in DURATION_BUCKETS_S), "+Inf"]
+    bounds = [*(f"{bound:g}" for bound in DURATION_BOUNDS_S), "+Inf"]
     counts = [*totals.duration_counts, totals.rounds]
     histogram.add_metric(labels, list(zip(bounds, map(float, counts), strict=True)), totals.duration_sum_s)
 

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.probes.history import HOUR_S, extend
-from probes import rounds as rounds_module
 from probes import standing
-from probes.rounds import RoundRunner, RoundSettings
+from probes.rounds import RoundRunner, RoundSettings, runner, summary
 from probes.store import Store, open_store
 from probes.targets import Answer, LiteLLMTarget, Target
 from probes.testing.endpoint import Question, completion
@@ -35,8 +34,8 @@ STAGES: tuple[tuple[object, str], ...] = (
     (Store, "add_score"),
     (standing, "score_new"),
     (standing, "evidence"),
-    (rounds_module, "evidence_types"),
-    (rounds_module, "wrong_key_control"),
+    (runner, "evidence_types"),
+    (summary, "wrong_key_control"),
 )
 """Where a round spends its time: functions that do not call one another."""
 

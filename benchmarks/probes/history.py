@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, MetaData, text
 
 from probes.store import Store
+from probes.store.tallies import recount
 
 HOUR_S = 3600.0
 SAMPLED_ROUNDS = 400
@@ -82,6 +83,7 @@ def extend(store: Store, names: Sequence[str], *, rounds: int, sampled: bool = F
         for made in ("numbers", "back"):
             connection.execute(text(f"DROP TABLE {made}"))
     with store.engine.begin() as connection:
+        recount(connection)
         connection.execute(text("ANALYZE"))
     return len(names) * rounds * int(asks)
 

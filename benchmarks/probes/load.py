@@ -107,7 +107,7 @@ def measure_scrape(store: Store, tiny: TinyPack, names: Sequence[str], *, rounds
     asks = fill(store, tiny, names, rounds_back=rounds_back)
     fill_s = time.monotonic() - began
     registry = CollectorRegistry()
-    registry.register(StoreCollector(store, monitors=names, pack_id=tiny.pack.pack_id))
+    registry.register(StoreCollector(store, watched=lambda: (names, tiny.pack.pack_id)))
     seconds, cpu_s = [], []
     for _ in range(3):
         wall, cpu = time.monotonic(), time.process_time()

@@ -25,7 +25,7 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
     pack = read_pack(settings.pack)
     with open_store(settings.store) as store:
         names = [target.name for target in settings.targets]
-        totals = monitor_totals(store, names, pack_id=pack.pack_id, buckets=())
+        totals = monitor_totals(store, names, pack_id=pack.pack_id)
         held = {row.target for row in orders.holds(store)}
     singled_out = stand_out({row.monitor: row.log_e for row in totals})
     if as_json:

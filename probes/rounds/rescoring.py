@@ -11,6 +11,7 @@ from probes.store import Store, StoreError
 from probes.store.lease import new_holder
 from probes.store.reading import answers_by_round
 from probes.store.tables import AnswerRow, AskRow, RoundRow, ScoreRow
+from probes.store.tallies import recount_hits
 from sif_offline.fingerprint.evidence.commitment import Policy
 from sif_offline.fingerprint.scoring import PackScorer
 
@@ -56,6 +57,8 @@ def rescore(store: Store, scorer: PackScorer, target: str, *, policy: Policy, no
                 delete(ScoreRow).where(ScoreRow.ask_id.in_(held.where(AnswerRow.dropped_at.is_(None))))
             )
         answers = score_pending(store, scorer, target)
+        with store.writing() as session:
+            recount_hits(session, target, pack_id=pack_id)
         ledger = standing.Ledger(scorer.pack, policy=policy)
         rounds = 0
         for round_id, scored in answers_by_round(store, target, pack_id=pack_id):

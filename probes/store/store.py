@@ -7,7 +7,7 @@ from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import sessionmaker
 
-from probes.store import chain, lease
+from probes.store import chain, lease, tallies
 from probes.store.engine import LeaseLostError, Transaction, open_engine
 from probes.store.limits import Held, SendLimits, held
 from probes.store.tables import AnswerRow, AskRow, LeaseRow, RoundRow, ScoreRow, TargetRow
@@ -95,6 +95,7 @@ class Store:
                 ask.state, ask.final, ask.settled_at = "in_doubt", True, now
                 ask.failure, ask.reason = "crash", "the probe died while waiting"
                 chain.link_failure(session, ask)
+                tallies.count_failure(session, ask)
             running = select(RoundRow.id).where(
                 RoundRow.target == target, RoundRow.pack_id == pack_id, RoundRow.state == "running"
             )
@@ -118,6 +119,17 @@ class Store:
         """Close a round with its summary (columns of RoundRow)."""
         with self.writing() as session:
             session.execute(update(RoundRow).where(RoundRow.id == round_id).values(**values))
+            if "finished_at" in values:  # and not only new statistics of an ended round
+                row = session.get_one(RoundRow, round_id)
+                tallies.count_round(
+                    session,
+                    row.target,
+                    row.pack_id,
+                    round_id=round_id,
+                    state=row.state,
+                    scored=row.z is not None,
+                    seconds=values["finished_at"] - row.started_at,
+                )
 
     # -- asks
 
@@ -158,22 +170,22 @@ class Store:
     def settle_answer(self, ask_id: int, answer: Answer, *, kind: AnswerKind, now: float) -> None:
         """Store an answer, link it into the chain and mark its ask answered: all or nothing."""
         with self.writing() as session:
-            session.add(
-                AnswerRow(
-                    ask_id=ask_id,
-                    kind=kind,
-                    text=_storable(answer.text),
-                    finish_reason=_storable(answer.finish_reason),
-                    served_model=_storable(answer.served_model),
-                    latency_s=answer.latency_s,
-                    prompt_tokens=answer.prompt_tokens,
-                    completion_tokens=answer.completion_tokens,
-                    cost_usd=answer.cost_usd,
-                )
+            row = AnswerRow(
+                ask_id=ask_id,
+                kind=kind,
+                text=_storable(answer.text),
+                finish_reason=_storable(answer.finish_reason),
+                served_model=_storable(answer.served_model),
+                latency_s=answer.latency_s,
+                prompt_tokens=answer.prompt_tokens,
+                completion_tokens=answer.completion_tokens,
+                cost_usd=answer.cost_usd,
             )
+            session.add(row)
             ask = session.get_one(AskRow, ask_id)
             ask.state, ask.settled_at = "answered", now
             chain.link_answer(session, ask, answer, kind=kind)
+            tallies.count_answer(session, ask, row)
 
     def settle_failure(self, ask_id: int, failure: AskFailure, *, final: bool, now: float) -> None:
         """Mark an ask failed, or in doubt where it may have been answered; ``final``: no attempt follows."""
@@ -204,6 +216,7 @@ class Store:
                 for name, value in values.items():
                     setattr(ask, name, value)
                 chain.link_failure(session, ask)
+                tallies.count_failure(session, ask)
 
     def last_sends(self, target: str, *, pack_id: str, control: bool) -> dict[str, LastSend]:
         """For each trigger that may have been seen by the target: when last, and how often."""
@@ -246,6 +259,7 @@ class Store:
         """Store a score."""
         with self.writing() as session:
             session.add(row)
+            tallies.count_score(session, session.get_one(AskRow, row.ask_id), hit=row.hit)
 
     # -- transactions
 

@@ -9,6 +9,7 @@ chain     every exchange as a link of a hash chain, with its raw bodies: what ev
 scores    what the statistics made of an answer; may be thrown away and made again
 holds     targets that nothing is sent to until somebody resumes them
 burned    triggers that are not sent any more
+tallies   running totals of each target
 """
 
 from typing import Any
@@ -203,3 +204,13 @@ class ScoreRow(Base):
     log_pvalue: Mapped[float]
     hit: Mapped[bool]
     new_types: Mapped[list[list[int]]] = mapped_column(JSON)
+
+
+class TallyRow(Base):
+    """One running total of a target; see :mod:`probes.store.tallies`."""
+
+    __tablename__ = "tallies"
+    target: Mapped[str] = mapped_column(String(63), primary_key=True)
+    pack_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    value: Mapped[float]

@@ -1,17 +1,22 @@
-"""What the metrics read: totals of all targets at once."""
+"""What the metrics and the pages read: totals of all targets at once."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, case, func, select
+from sqlalchemy import BigInteger, cast, select
 
 from probes.store.store import Store
-from probes.store.tables import AnswerRow, AskRow, RoundRow, ScoreRow, TargetRow
+from probes.store.tables import RoundRow, TallyRow, TargetRow
+from probes.store.tallies import DURATION_BOUNDS_S
 
 
 @dataclass(frozen=True)
 class MonitorTotals:
-    """Everything that the metrics say of one target; see ``probes.metrics``. Logs are natural."""
+    """Everything that the metrics say of one target; see ``probes.metrics``. Logs are natural.
+
+    ``duration_counts`` are cumulative, one a bound of ``DURATION_BOUNDS_S``.
+    """
 
     monitor: str
     pack: str
@@ -33,112 +38,72 @@ class MonitorTotals:
     duration_counts: list[int]
 
 
-def monitor_totals(
-    store: Store, monitors: Sequence[str], *, pack_id: str, buckets: Sequence[float]
-) -> list[MonitorTotals]:
-    """The totals of the named targets, in a fixed number of queries whatever their number.
-
-    ``buckets``: upper bounds (seconds) of the cumulative counts of round durations.
-    """
-    ours = (AskRow.target.in_(monitors), AskRow.pack_id == pack_id)
-    rounds_of = (RoundRow.target.in_(monitors), RoundRow.pack_id == pack_id)
-    duration = RoundRow.finished_at - RoundRow.started_at
-    trial_scores = (
-        select(AskRow.target, ScoreRow.hit, func.count())
-        .join(ScoreRow, ScoreRow.ask_id == AskRow.id)
-        .where(*ours, AskRow.control.is_(False))
-        .group_by(AskRow.target, ScoreRow.hit)
+def monitor_totals(store: Store, monitors: Sequence[str], *, pack_id: str) -> list[MonitorTotals]:
+    """The totals of the named targets, in three queries that do not grow with the history."""
+    ours = (TallyRow.target.in_(monitors), TallyRow.pack_id == pack_id)
+    newest = (
+        select(TallyRow.target, TallyRow.name, RoundRow)
+        .join(RoundRow, RoundRow.id == cast(TallyRow.value, BigInteger))
+        .where(*ours, TallyRow.name.in_(("last/ended", "last/good", "last/scored")))
     )
-    refusals = (
-        select(AskRow.target, func.count())
-        .join(AnswerRow, AnswerRow.ask_id == AskRow.id)
-        .where(*ours, AskRow.control.is_(False), AnswerRow.kind != "answer")
-        .group_by(AskRow.target)
-    )
-    lost = (
-        select(AskRow.target, func.count())
-        .where(*ours, AskRow.control.is_(False), AskRow.final.is_(True))
-        .group_by(AskRow.target)
-    )
-    errors = (
-        select(AskRow.target, AskRow.failure, func.count())
-        .where(*ours, AskRow.failure.is_not(None))
-        .group_by(AskRow.target, AskRow.failure)
-    )
-    spent = (
-        select(
-            AskRow.target,
-            func.coalesce(func.sum(AnswerRow.prompt_tokens), 0),
-            func.coalesce(func.sum(AnswerRow.completion_tokens), 0),
-            func.coalesce(func.sum(AnswerRow.cost_usd), 0.0),
-        )
-        .join(AnswerRow, AnswerRow.ask_id == AskRow.id)
-        .where(*ours)
-        .group_by(AskRow.target)
-    )
-    durations = (
-        select(
-            RoundRow.target,
-            func.count(),
-            func.coalesce(func.sum(duration), 0.0),
-            *(func.coalesce(func.sum(case((duration <= bound, 1), else_=0)), 0) for bound in buckets),
-        )
-        .where(*rounds_of, RoundRow.finished_at.is_not(None))
-        .group_by(RoundRow.target)
-    )
-    ended = _newest(RoundRow.finished_at.is_not(None), rounds_of)
-    good = _newest(RoundRow.state.in_(("complete", "idle")), rounds_of)
-    scored = _newest(RoundRow.z.is_not(None), rounds_of)
     with store.reading() as session:
-        targets = session.scalars(select(TargetRow).where(TargetRow.name.in_(monitors)))
-        known = {row.name: (row.interval_s, row.alpha) for row in targets}
-        trials: dict[str, dict[str, int]] = {name: {} for name in known}
-        for name, hit, times in session.execute(trial_scores):
-            trials[name]["hit" if hit else "miss"] = times
-        for name, times in session.execute(refusals):
-            trials[name]["refusal"] = times
-        for name, times in session.execute(lost):
-            trials[name]["error"] = times
-        failed: dict[str, dict[str, int]] = {name: {} for name in known}
-        for name, kind, times in session.execute(errors):
-            failed[name][str(kind)] = times
-        spending = {row[0]: row[1:] for row in session.execute(spent)}
-        lasting = {row[0]: row[1:] for row in session.execute(durations)}
-        last, success, with_z = (
-            {row.target: row for row in session.scalars(query)} for query in (ended, good, scored)
+        known = {
+            row.name: row for row in session.scalars(select(TargetRow).where(TargetRow.name.in_(monitors)))
+        }
+        tallies: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        for name, of, value in session.execute(
+            select(TallyRow.target, TallyRow.name, TallyRow.value).where(*ours)
+        ):
+            tallies[name][of] = value
+        rounds = {(name, of): row for name, of, row in session.execute(newest)}
+    return [
+        _totals(
+            known[name],
+            pack_id=pack_id,
+            tallies=tallies[name],
+            ended=rounds.get((name, "last/ended")),
+            good=rounds.get((name, "last/good")),
+            scored=rounds.get((name, "last/scored")),
         )
-        totals = []
-        for name in (name for name in monitors if name in known):
-            interval_s, alpha = known[name]
-            prompt_tokens, completion_tokens, cost = spending.get(name, (0, 0, 0.0))
-            rounds, duration_sum, *counts = lasting.get(name, (0, 0.0, *(0 for _ in buckets)))
-            z_row, end_row, good_row = with_z.get(name), last.get(name), success.get(name)
-            totals.append(
-                MonitorTotals(
-                    monitor=name,
-                    pack=pack_id,
-                    interval_s=interval_s,
-                    alpha=alpha,
-                    z=z_row.z if z_row else None,
-                    threshold_z=z_row.threshold_z if z_row else None,
-                    log_e=end_row.log_e if end_row else None,
-                    verdict=(end_row.verdict if end_row else None) or "none",
-                    last_completion=end_row.finished_at if end_row else None,
-                    last_success=good_row.finished_at if good_row else None,
-                    trials=trials[name],
-                    errors=failed[name],
-                    prompt_tokens=prompt_tokens or 0,
-                    completion_tokens=completion_tokens or 0,
-                    cost_usd=float(cost or 0),
-                    rounds=int(rounds),
-                    duration_sum_s=float(duration_sum),
-                    duration_counts=[int(count) for count in counts],
-                )
-            )
-        return totals
+        for name in monitors
+        if name in known
+    ]
 
 
-def _newest(condition: ColumnElement[bool], of: tuple[ColumnElement[bool], ...]) -> Select[RoundRow]:
-    """The newest round of each target that meets the condition."""
-    newest = select(func.max(RoundRow.id)).where(*of, condition).group_by(RoundRow.target)
-    return select(RoundRow).where(RoundRow.id.in_(newest))
+def _totals(
+    target: TargetRow,
+    *,
+    pack_id: str,
+    tallies: dict[str, float],
+    ended: RoundRow | None,
+    good: RoundRow | None,
+    scored: RoundRow | None,
+) -> MonitorTotals:
+    def under(prefix: str) -> dict[str, int]:
+        return {
+            name.removeprefix(prefix): int(value)
+            for name, value in tallies.items()
+            if name.startswith(prefix)
+        }
+
+    tokens = under("tokens/")
+    return MonitorTotals(
+        monitor=target.name,
+        pack=pack_id,
+        interval_s=target.interval_s,
+        alpha=target.alpha,
+        z=scored.z if scored else None,
+        threshold_z=scored.threshold_z if scored else None,
+        log_e=ended.log_e if ended else None,
+        verdict=(ended.verdict if ended else None) or "none",
+        last_completion=ended.finished_at if ended else None,
+        last_success=good.finished_at if good else None,
+        trials=under("outcome/"),
+        errors=under("error/"),
+        prompt_tokens=tokens.get("prompt", 0),
+        completion_tokens=tokens.get("completion", 0),
+        cost_usd=tallies.get("cost", 0.0),
+        rounds=int(tallies.get("rounds", 0)),
+        duration_sum_s=tallies.get("duration", 0.0),
+        duration_counts=[int(tallies.get(f"duration/{bound:g}", 0)) for bound in DURATION_BOUNDS_S],
+    )

@@ -112,7 +112,7 @@ def index_page(desk: Desk, *, number: int = 1, part: str = "") -> str:
 def _lines(desk: Desk, names: list[str], stood: dict[str, reading.Standing], paused: set[str]) -> list[_Line]:
     store, pack_id = desk.watch.store, desk.watch.pack.pack_id
     rounds = reading.newest_rounds(store, names, pack_id=pack_id, limit=ROUNDS_IN_A_SPARK)
-    totals = {row.monitor: row for row in monitor_totals(store, names, pack_id=pack_id, buckets=())}
+    totals = {row.monitor: row for row in monitor_totals(store, names, pack_id=pack_id)}
     configured = {target.name: target for target in desk.watch.config.targets}
     out = stand_out({name: standing.log_e for name, standing in stood.items()})
     lines = []

@@ -71,7 +71,7 @@ def target_page(desk: Desk, name: str, *, number: int = 1, round_id: int | None 
     pages = Pages.of(reading.round_count(store, name, pack_id=pack_id), size=ROUNDS_A_PAGE, number=number)
     offset = (pages.number - 1) * ROUNDS_A_PAGE
     rounds = reading.round_page(store, name, pack_id=pack_id, offset=offset, limit=ROUNDS_A_PAGE)
-    totals = next(iter(monitor_totals(store, [name], pack_id=pack_id, buckets=())), None)
+    totals = next(iter(monitor_totals(store, [name], pack_id=pack_id)), None)
     calibrated = watch.pack.calibration is not None
     return desk.render(
         "target.html",

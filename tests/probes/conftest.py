@@ -72,6 +72,7 @@ def make_runner(tiny: TinyPack, store: Store) -> MakeRunner:
         pack: TinyPack | None = None,
         stop: threading.Event | None = None,
         clock: Callable[[], float] | None = None,
+        store: Store = store,
         timeout_s: float = 5.0,
         **settings: Any,
     ) -> RoundRunner:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def test_rescoring_gives_the_same_numbers_and_mends_wrong_ones(
     assert (row["answers"], row["rounds"], row["before"], row["after"]) == (12, 2, "none", "confirmed")
     assert [(r.z, r.log_e, r.log_e_max, r.verdict, r.wrong_key_share) for r in all_rounds(store)] == read
     assert evidence_types(store, "suspect", pack_id="tiny") == types
-    assert store.take_lease("suspect", holder=new_holder(), now=1e10, ttl_s=60)
+    assert store.take_lease("suspect", holder=new_holder(), now=time.time(), ttl_s=60)
     code, _, err = run("rescore", "--config", config)
     assert (code, "a round is running" in err) == (2, True)
 

@@ -133,7 +133,7 @@ def test_a_paused_target_says_so(watched: Store) -> None:
 
 def test_a_guest_collector_survives_a_store_that_cannot_be_read(watched: Store) -> None:
     with watched.engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE scores")
+        connection.exec_driver_sql("DROP TABLE tallies")
     with pytest.raises(StoreError):
         scrape(watched, "suspect")
     text = scrape(watched, "suspect", guest=True)

@@ -283,7 +283,7 @@ def test_a_pause_of_everybody_is_not_offered_to_be_ended_for_one(watch: Watch) -
 def test_a_store_that_breaks_is_a_503_that_tells_nothing(watch: Watch) -> None:
     client = client_of(watch)
     with watch.store.engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE scores")
+        connection.exec_driver_sql("DROP TABLE tallies")
     for path in ("/", "/targets/pirate"):
         reply = client.get(path)
         assert reply.status_code == 503

@@ -1,7 +1,9 @@
-"""Pauses, burned triggers, what ended a round early, answers dropped by retention; indexes by time."""
+"""Pauses, burned triggers, what ended a round early, retention; tallies; indexes by time."""
 
 import sqlalchemy as sa
 from alembic import op
+
+from probes.store.tallies import recount
 
 revision = "0003"
 down_revision = "0002"
@@ -33,6 +35,15 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("oversize", sa.Integer(), nullable=False, server_default="0"))
     with op.batch_alter_table("answers") as batch_op:
         batch_op.add_column(sa.Column("dropped_at", sa.Double(), nullable=True))
+    op.create_table(
+        "tallies",
+        sa.Column("target", sa.String(length=63), nullable=False),
+        sa.Column("pack_id", sa.String(length=100), nullable=False),
+        sa.Column("name", sa.String(length=40), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("target", "pack_id", "name", name=op.f("pk_tallies")),
+    )
+    recount(op.get_bind())
     op.create_index("ix_asks_sent", "asks", ["target", "intended_at"])
     op.create_index("ix_asks_intended_at", "asks", ["intended_at"])
 
@@ -46,5 +57,6 @@ def downgrade() -> None:
     with op.batch_alter_table("rounds") as batch_op:
         batch_op.drop_column("oversize")
         batch_op.drop_column("held")
+    op.drop_table("tallies")
     op.drop_table("burned")
     op.drop_table("holds")

@@ -82,17 +82,20 @@ class Outcome:
     broken: list[str] = field(default_factory=list)
 
 
-def run(folder: Path, *, kills: int, seed: int, plain: bool = False) -> Outcome:
-    """Kill ``kills`` rounds and let the last one end; ``plain``: without litellm, whose import takes seconds.
+def run(
+    folder: Path, *, kills: int, seed: int, random_kills: int | None = None, plain: bool = False
+) -> Outcome:
+    """Kill ``kills`` rounds and let the last one end.
 
-    Raises RuntimeError where a process fails by itself.
+    ``random_kills`` of them at random moments (half, where None), the others at the chosen points in turn.
+    ``plain``: without litellm, whose import takes seconds. Raises RuntimeError where a process fails by itself.
     """
     rng = random.Random(seed)
     tiny = build_tiny_pack(folder / "pack", triggers=TRIGGERS_PER_ROUND * (kills + 2))
     store_url = f"sqlite:///{folder / 'probes.sqlite'}"
-    # targeted points in turn, so that a short run meets each of them too
     targeted = [*POINTS, WAITING]
-    points = [targeted[number // 2 % len(targeted)] if number % 2 else RANDOM for number in range(kills)]
+    at_random = (kills + 1) // 2 if random_kills is None else random_kills
+    points = [RANDOM] * at_random + [targeted[n % len(targeted)] for n in range(kills - at_random)]
     rng.shuffle(points)
     with Listening(tiny.innocent(seed=1), delay_s=ANSWER_DELAY_S) as endpoint, open_store(store_url) as store:
         config = _write_config(folder, tiny, url=endpoint.url, store_url=store_url)

@@ -123,7 +123,7 @@ def test_a_broken_store_leaves_the_hosts_own_metrics_alone(config: Path) -> None
     with TestClient(app) as client:
         wait_for(lambda: 'verdict{monitor="pirate",pack="tiny"} 2.0' in client.get("/sif/metrics").text)
         with open_store(load_config(config).store) as store, store.engine.begin() as connection:
-            connection.exec_driver_sql("ALTER TABLE scores RENAME TO gone")
+            connection.exec_driver_sql("ALTER TABLE tallies RENAME TO gone")
         text = generate_latest(registry).decode()
         assert "host_requests_total 1.0" in text
         assert "sif_probe_store_readable 0.0" in text

@@ -139,7 +139,7 @@ def test_nothing_on_the_page_is_markup(write_config: Any, tiny: TinyPack) -> Non
 def test_a_store_that_breaks_fails_the_scrape(watch: Watch) -> None:
     with TestClient(create_app(watch, scheduler=ManualScheduler())) as client:
         with watch.store.engine.begin() as connection:
-            connection.exec_driver_sql("DROP TABLE scores")
+            connection.exec_driver_sql("DROP TABLE tallies")
         assert client.get("/metrics").status_code == 503, "a broken store must not read as zero"
 
 

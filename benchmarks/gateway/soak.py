@@ -121,7 +121,10 @@ def memory(seen: Seen, *, requests: int) -> dict[str, float]:
 
 
 def stalls(path: Path) -> dict[str, Any]:
-    """Stalls of the loop over 50 ms, by cause; ``steps_of_the_guardrail`` are those of its own hook."""
+    """Stalls of the loop over 50 ms, by cause.
+
+    ``steps_of_the_guardrail`` are those of its own hook, without ``collections``: those of the garbage.
+    """
     written = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     rows = [row for row in written if "late_ms" in row]
     stacks: Counter[str] = Counter()
@@ -131,6 +134,7 @@ def stalls(path: Path) -> dict[str, Any]:
         "all": len(rows),
         "longest_ms": max((row["late_ms"] for row in rows), default=0.0),
         "steps_of_the_guardrail": [row["step_ms"] for row in written if "step_ms" in row],
+        "collections": [row["collection_ms"] for row in written if "collection_ms" in row],
         "waiting_for_lock_or_call": sum(row["waited_ms"] > 50 for row in rows),
         "machine_busy": sum(row["queued_ms"] > 50 for row in rows),
         "stacks": dict(stacks.most_common(12)),

@@ -11,21 +11,27 @@ from typing import Any
 
 
 class Steps:
-    """Runs a coroutine and hands the CPU seconds of each step to ``record``."""
+    """Runs a coroutine and hands the seconds of each step, by ``clock``, to ``record``."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], record: Callable[[float], None]) -> None:
-        self._coroutine, self._record = coroutine, record
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        record: Callable[[float], None],
+        *,
+        clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._coroutine, self._record, self._clock = coroutine, record, clock
 
     def __await__(self) -> Generator[Any, Any, Any]:
         resume: Callable[[], Any] = functools.partial(self._coroutine.send, None)
         while True:
-            began = time.thread_time()
+            began = self._clock()
             try:
                 awaited = resume()
             except StopIteration as end:
                 return end.value
             finally:
-                self._record(time.thread_time() - began)
+                self._record(self._clock() - began)
             try:
                 resume = functools.partial(self._coroutine.send, (yield awaited))
             except BaseException as error:
@@ -33,12 +39,15 @@ class Steps:
 
 
 def timed(
-    method: Callable[..., Coroutine[Any, Any, Any]], record: Callable[[float], None]
+    method: Callable[..., Coroutine[Any, Any, Any]],
+    record: Callable[[float], None],
+    *,
+    clock: Callable[[], float] = time.thread_time,
 ) -> Callable[..., Awaitable[Any]]:
     """The same asynchronous method with its steps recorded."""
 
     @functools.wraps(method)
     async def run(*arguments: Any, **options: Any) -> Any:
-        return await Steps(method(*arguments, **options), record)
+        return await Steps(method(*arguments, **options), record, clock=clock)
 
     return run

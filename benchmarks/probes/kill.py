@@ -88,7 +88,9 @@ def run(
     """Kill ``kills`` rounds and let the last one end.
 
     ``random_kills`` of them at random moments (half, where None), the others at the chosen points in turn.
-    ``plain``: without litellm, whose import takes seconds. Raises RuntimeError where a process fails by itself.
+    ``plain``: without litellm, whose import takes seconds.
+
+    Raises RuntimeError where a process fails by itself.
     """
     rng = random.Random(seed)
     tiny = build_tiny_pack(folder / "pack", triggers=TRIGGERS_PER_ROUND * (kills + 2))

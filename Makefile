@@ -35,9 +35,15 @@ unit: install
 	$(BIN)/pytest -n 2 -m 'not alone'
 	$(BIN)/pytest -m alone
 
-# The gateway under load (30,000 requests, an hour or more) and what it adds to the bare proxy (an idle machine).
+# The gateway under load (30,000 requests, half an hour), the probes for months (simulated), killed, with replicas
+# and with 1,000 targets; and what the gateway adds to the bare proxy. Wants an idle machine.
 soak: install
 	$(BIN)/python -m benchmarks.gateway.soak --json runs/gateway-soak.json
+	$(BIN)/python -m benchmarks.probes.null_soak --json runs/probes-null-soak.json
+	$(BIN)/python -m benchmarks.probes.kill --json runs/probes-kill.json
+	$(BIN)/python -m benchmarks.probes.replicas --rounds 500 --kills 10 --json runs/probes-replicas.json
+	$(BIN)/python -m benchmarks.probes.scale --json runs/probes-scale.json
+	SIF_SOAK=1 $(BIN)/pytest tests/probes/test_litellm_callback.py
 
 bench-gateway: install
 	$(BIN)/python -m benchmarks.gateway.overhead --json runs/gateway-overhead.json

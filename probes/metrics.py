@@ -95,7 +95,7 @@ METRICS: tuple[MetricSpec, ...] = (
         "Unix time at which the last round ended with every question answered (or none due)",
     ),
     MetricSpec("sif_probe_interval_seconds", "gauge", _TARGET, "Configured time between two rounds"),
-    MetricSpec("sif_probe_paused", "gauge", _TARGET, "1: no round of the target is begun, 0: it is watched"),
+    MetricSpec("sif_probe_paused", "gauge", _TARGET, "1: nothing is sent to the target, 0: it is watched"),
     MetricSpec(
         "sif_probe_trials_total",
         "counter",

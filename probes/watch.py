@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Self
 
@@ -49,7 +50,7 @@ class Watch:
         self._make = make
         self.stop = threading.Event()
         self._reached: dict[str, Reachability] = {}
-        self._reaching = threading.Lock()
+        self._reaching: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._take(config, material)
 
     @classmethod
@@ -82,6 +83,9 @@ class Watch:
         self.schedule(scheduler)
 
     def _take(self, config: ProbesConfig, material: Material) -> None:
+        for target in config.targets:
+            row = _target_row(config, target, pack_id=material.pack.pack_id, alpha=material.policy.alpha)
+            self.store.record_target(row)
         self.config, self.material = config, material
         self.pack, self.scorer, self.policy = material.pack, material.scorer, material.policy
         self.targets = material.targets
@@ -95,9 +99,6 @@ class Watch:
             )
             for target in config.targets
         }
-        for target in config.targets:
-            row = _target_row(config, target, pack_id=self.pack.pack_id, alpha=self.policy.alpha)
-            self.store.record_target(row)
 
     def close(self) -> None:
         """Stop rounds at the next question and close the store."""
@@ -170,7 +171,7 @@ class Watch:
     def _job(self, name: str) -> None:
         """A scheduled round; what fails is logged in one line, and the next interval tries again."""
         try:
-            if not self._just_asked(name):
+            if name in self.runners and not self._just_asked(name):
                 self.run_round(name)
         except StoreError as error:
             logger.error("target %s: round given up: %s", name, error)
@@ -188,10 +189,14 @@ class Watch:
 
         The check is no trial: it is not stored and counts nowhere.
         """
-        with self._reaching:
+        with self._reaching[name]:
             known = self._reached.get(name)
             if known is not None and time.time() - known.at < REACHABLE_CACHE_S:
                 return known
+            if name in self.paused():
+                return Reachability(
+                    name, False, "paused", "nothing is sent while it is paused", None, time.time()
+                )
             try:
                 answer = self.targets[name].ask(
                     image=None, prompt=REACHABLE_PROMPT, max_tokens=REACHABLE_MAX_TOKENS

@@ -5,8 +5,8 @@ A heartbeat sleeps 10 ms at a time. When it comes more than 50 ms late, one JSON
 a core (``queued_ms``, from the kernel), the rest (``waited_ms``: the interpreter lock or a blocking call),
 and the stacks that a second thread saw on the loop during the stall. The steps of the guardrail's own hook
 are timed one by one (:mod:`benchmarks.gateway.steps`); one of over 50 ms is a line with ``step_ms``. So is a
-garbage collection with ``collection_ms``, which is no part of the step that happens to set it off: it walks all
-objects of the process, LiteLLM's above all.
+garbage collection with ``collection_ms``, which is no part of the step that happens to set it off: it walks
+all objects of the process, LiteLLM's above all.
 """
 
 import asyncio

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from probes.config import ConfigError, load_config
+from probes.litellm_router import PREFIX
 from probes.material import Material, resolve_host, round_settings
 from probes.targets import AskFailure
 from probes.watch import REACHABLE_MAX_TOKENS, REACHABLE_PROMPT
@@ -19,7 +20,9 @@ def check(
     target's questions as a round would. Sends no trigger.
     """
     settings = load_config(file)
-    material = Material.read(settings)
+    inside = [target for target in settings.targets if target.model.startswith(PREFIX)]
+    asked_by_us = tuple(target for target in settings.targets if target not in inside)
+    material = Material.read(settings.model_copy(update={"targets": asked_by_us}))
     settings.web.read_token()
     pack = material.pack
     typer.echo(
@@ -27,7 +30,9 @@ def check(
     )
     if pack.calibration is None:
         typer.echo(f"pack {pack.pack_id}: not calibrated, so no target can be confirmed")
-    for target in settings.targets:
+    for target in inside:
+        typer.echo(f"target {target.name}: {target.model}, asked by the proxy around probes.litellm_callback")
+    for target in asked_by_us:
         address = resolve_host(target)
         said = f"target {target.name}: {target.model}" + (f" at {address}" if address else "")
         images = round_settings(settings, target).images

@@ -113,6 +113,16 @@ def test_probe_takes_a_configured_name_only_and_asks_once_in_a_while(
         )
 
 
+def test_a_paused_target_is_not_asked_even_whether_it_is_there(
+    watch: Watch, endpoint: ScriptedEndpoint
+) -> None:
+    watch.pause("*", by="the test")
+    with TestClient(create_app(watch, scheduler=ManualScheduler())) as client:
+        reply = client.get("/probe", params={"target": "pirate"})
+    assert (reply.status_code, reply.json()["kind"]) == (503, "paused")
+    assert endpoint.questions == []
+
+
 def test_an_unreachable_target_is_a_503_with_its_reason(write_config: Any) -> None:
     config = write_config({"gone": "http://127.0.0.1:9/v1"})
     with (
@@ -314,3 +324,38 @@ def test_it_stops_cleanly_in_the_middle_of_a_round(
         assert "Traceback" not in err
         asked = len(endpoint.questions)
     assert asked < 8, "the round was not cut short"
+
+
+def test_sighup_takes_up_a_new_file_and_goes_on_with_the_old_one_where_it_is_bad(
+    tiny: TinyPack, write_config: Any
+) -> None:
+    with ScriptedEndpoint(tiny.innocent(seed=1)) as endpoint:
+        config = write_config({"first": endpoint.url})
+        process, url = start(config)
+        try:
+
+            def metrics_show(words: str) -> None:
+                deadline = time.monotonic() + 60
+                while words not in httpx.get(f"{url}/metrics", timeout=10).text:
+                    assert time.monotonic() < deadline, f"{words} never came"
+                    time.sleep(0.1)
+
+            metrics_show('monitor="first"')
+            good = config.read_text()
+            config.write_text(good.replace("purpose", "porpoise"))
+            process.send_signal(signal.SIGHUP)
+            metrics_show("sif_probe_config_last_reload_successful 0.0")
+            assert httpx.post(f"{url}/-/reload", timeout=30).status_code == 400
+            config.write_text(good.replace("name: first", "name: second"))
+            process.send_signal(signal.SIGHUP)
+            metrics_show('monitor="second"')
+            metrics_show("sif_probe_config_last_reload_successful 1.0")
+            assert 'monitor="first"' not in httpx.get(f"{url}/metrics", timeout=10).text
+            metrics_show('sif_probe_trials_total{monitor="second",outcome="miss",pack="tiny"} 8.0')
+            process.terminate()
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert "porpoise: unknown key" in err
+    assert "Traceback" not in err

@@ -242,3 +242,12 @@ def test_a_pirate_is_reported_and_an_innocent_is_not(tmp_path: Path) -> None:
         pirate.fail_next("http_500")
         for expression in dashboard_expressions():
             wait_for(expression, lambda expression=expression: query(expression))
+
+        # a watch that has stopped is told, though its metrics are gone with it
+        service.terminate()
+
+        def stale() -> bool:
+            found = {a["labels"]["monitor"] for a in delivered if a["labels"]["alertname"] == "SifProbeStale"}
+            return found == {"pirate", "innocent"}
+
+        wait_for("the stale alerts at the webhook", stale)

@@ -42,28 +42,35 @@ class _Bounded(httpx.SyncByteStream):
         self._stream.close()
 
 
+def trust(ca_file: Path | None) -> ssl.SSLContext | bool:
+    """The authorities of a PEM file alone, or the usual ones. Raises ConfigError where it cannot be read."""
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        raise ConfigError(f"{ca_file}: no PEM certificates") from None
+    except OSError as error:
+        raise ConfigError(f"{ca_file}: {error.strerror or error}") from None
+
+
 def open_client(
     *,
     api_base: str,
     api_key: SecretStr,
     timeout_s: float,
     proxy: str | None = None,
-    ca_file: Path | None = None,
+    verify: ssl.SSLContext | bool = True,
 ) -> "OpenAI":
     """An OpenAI client that follows no redirect, asks for no compression and reads no endless reply.
 
-    ``proxy`` takes the place of those of the environment; ``ca_file`` (PEM) holds the only authorities that
-    are trusted, in place of the usual ones. Raises ConfigError where it cannot be read.
+    ``proxy`` takes the place of those of the environment, ``verify`` is what :func:`trust` makes.
     """
     from openai import OpenAI
 
-    try:
-        trusted = ssl.create_default_context(cafile=ca_file) if ca_file is not None else True
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"{ca_file}: {error.strerror or 'no PEM certificates'}") from None
     http_client = httpx.Client(
         proxy=proxy,
-        verify=trusted,
+        verify=verify,
         timeout=timeout_s,
         follow_redirects=False,
         # questions are minutes apart, and nothing has to be closed afterwards

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from probes.targets.base import Answer, AskFailure, FailureKind
-from probes.targets.connection import MAX_REPLY_BYTES, open_client
+from probes.targets.connection import MAX_REPLY_BYTES, open_client, trust
 from probes.targets.retry_after import seconds_to_wait
 from sif_offline.fingerprint.allow_header import AllowHeaderError, Signer
 from sif_offline.fingerprint.images import to_data_url
@@ -45,8 +45,8 @@ class LiteLLMTarget:
         timeout_s: connect and read timeout, seconds.
         headers: extra HTTP headers.
         system_prompt: goes before every question.
-        proxy, ca_file: see :func:`probes.targets.connection.open_client`, which makes the connection to every
-            ``openai/...`` model with an ``api_base``; litellm makes the others.
+        proxy, ca_file: of the connection to an ``openai/...`` model with an ``api_base``, which we make
+            ourselves (:mod:`probes.targets.connection`); litellm makes the others.
         signer: signs each question for a gateway's allow-list; for ``openai/...`` models alone, which are
             sent what was signed.
 
@@ -84,7 +84,7 @@ class LiteLLMTarget:
                 api_key=self._api_key,
                 timeout_s=timeout_s,
                 proxy=proxy,
-                ca_file=ca_file,
+                verify=trust(ca_file),
             )
 
     def __repr__(self) -> str:

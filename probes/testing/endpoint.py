@@ -10,12 +10,13 @@ import gzip
 import hashlib
 import json
 import socket
+import ssl
 import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -44,12 +45,15 @@ Fault = Literal[
 
 @dataclass(frozen=True)
 class Question:
-    """What one request asked: the prompt's text, the first image's bytes (or None) and their sha256."""
+    """What one request asked: the prompt's text, the first image's bytes (or None) and their sha256; its
+    headers, names in lower case.
+    """
 
     prompt: str
     image: bytes | None
     image_sha256: str
     body: dict[str, Any] = field(repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 Rule = Callable[[Question], str]
@@ -65,6 +69,7 @@ class ScriptedEndpoint:
         hang_s: how long ``hang`` keeps silent, seconds.
         delay_s: how long an ordinary answer takes, seconds.
         redirect_to: where a ``redirect`` fault sends the client.
+        tls: speak HTTPS under the certificate of this context.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class ScriptedEndpoint:
         hang_s: float = 30.0,
         delay_s: float = 0.0,
         redirect_to: str = "http://127.0.0.1:9/v1",
+        tls: ssl.SSLContext | None = None,
         port: int = 0,
         model: str = "scripted",
     ) -> None:
@@ -91,13 +97,16 @@ class ScriptedEndpoint:
         self.questions: list[Question] = []
         self._server = _Server(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
-        """The API base, ``http://127.0.0.1:PORT/v1``."""
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
+        """The API base, ``http://127.0.0.1:PORT/v1``, or ``https``."""
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}/v1"
 
     def fail_next(self, *faults: Fault | None) -> None:
         """Put faults in line for the requests to come."""
@@ -160,7 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer one chat completion, or fail in the way that is due."""
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-        question = parse_question(body)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        question = replace(parse_question(body), headers=headers)
         fault = self.endpoint.next_fault(question)
         if fault is None:
             if self.endpoint.delay_s:

@@ -51,6 +51,8 @@ class Bundler:
             return None
         try:
             exchanges = read_chain(store.reading(), target, pack_id=self._pack.pack_id)
+            if not exchanges:
+                return None
             sent = {link.record.trigger_id for link in exchanges}
             used = [row.id for row in self._pack.triggers if row.id in sent]
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

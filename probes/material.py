@@ -122,7 +122,7 @@ def resolve_host(target: TargetConfig) -> str | None:
     """The address that the target's host name has, None where litellm knows the URL. Raises ConfigError."""
     if target.api_base is None:
         return None
-    parts = urlsplit(target.api_base)
+    parts = urlsplit(target.proxy or target.api_base)  # behind a proxy only the proxy knows the target's name
     host = parts.hostname or ""
     try:
         found = socket.getaddrinfo(host, parts.port or (443 if parts.scheme == "https" else 80))

@@ -95,7 +95,9 @@ def create_app(
         return PlainTextResponse("ok\n")
 
     @app.get("/probe")
-    def probe(target: str) -> Response:
+    def probe(target: str, request: Request) -> Response:
+        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise HTTPException(403, "another site's page may not ask")
         if target not in watch.targets:
             raise HTTPException(404, "no such target is configured")
         reached = watch.reach(target)

@@ -80,7 +80,10 @@ class Watch:
         self._take(config, material)
         for name in gone:
             scheduler.remove(name)
-        self.schedule(scheduler)
+        try:
+            self.schedule(scheduler)
+        except StoreError as error:  # the new configuration is in use; a target's first round is what waits
+            logger.error("reloaded, but not every target is scheduled yet: %s", error)
 
     def _take(self, config: ProbesConfig, material: Material) -> None:
         for target in config.targets:
@@ -113,7 +116,8 @@ class Watch:
 
     def run_round(self, name: str) -> RoundSummary | None:
         """One round of one target; None where another process has it. Raises StoreError."""
-        summary = self.runners[name].run()
+        runner, material = self.runners[name], self.material  # a reload may replace them meanwhile
+        summary = runner.run()
         if summary is None:
             logger.info("target %s: another process runs a round of it", name)
         else:
@@ -126,8 +130,8 @@ class Watch:
                 summary.planned,
                 summary.verdict,
             )
-            if summary.verdict == "confirmed" and self.material.bundler is not None:
-                self.material.bundler.write(self.store, name)
+            if summary.verdict == "confirmed" and material.bundler is not None:
+                material.bundler.write(self.store, name)
             self._forget_old(name)
         return summary
 
@@ -189,23 +193,30 @@ class Watch:
 
         The check is no trial: it is not stored and counts nowhere.
         """
-        with self._reaching[name]:
-            known = self._reached.get(name)
-            if known is not None and time.time() - known.at < REACHABLE_CACHE_S:
-                return known
-            if name in self.paused():
-                return Reachability(
-                    name, False, "paused", "nothing is sent while it is paused", None, time.time()
-                )
-            try:
-                answer = self.targets[name].ask(
-                    image=None, prompt=REACHABLE_PROMPT, max_tokens=REACHABLE_MAX_TOKENS
-                )
-                reached = Reachability(name, True, None, None, answer.latency_s, time.time())
-            except AskFailure as failure:
-                reached = Reachability(name, False, failure.kind, str(failure), None, time.time())
-            self._reached[name] = reached
-            return reached
+        lock, known = self._reaching[name], self._reached.get(name)
+        if known is not None and time.time() - known.at < REACHABLE_CACHE_S:
+            return known
+        if not lock.acquire(blocking=False):
+            return known or _unreachable(name, "busy", "another check of it is on its way")
+        try:
+            self._reached[name] = self._ask_briefly(name)
+            return self._reached[name]
+        finally:
+            lock.release()
+
+    def _ask_briefly(self, name: str) -> Reachability:
+        if name in self.paused():
+            return _unreachable(name, "paused", "nothing is sent while it is paused")
+        target = self.targets[name]
+        try:
+            answer = target.ask(image=None, prompt=REACHABLE_PROMPT, max_tokens=REACHABLE_MAX_TOKENS)
+        except AskFailure as failure:
+            return _unreachable(name, failure.kind, str(failure))
+        return Reachability(name, True, None, None, answer.latency_s, time.time())
+
+
+def _unreachable(name: str, kind: str, reason: str) -> Reachability:
+    return Reachability(name, False, kind, reason, None, time.time())
 
 
 def _target_row(config: ProbesConfig, target: TargetConfig, *, pack_id: str, alpha: float) -> TargetRow:

@@ -288,6 +288,7 @@ def main() -> None:
         outcome = run(Path(folder), kills=arguments.kills, seed=arguments.seed)
     print_outcome(outcome)
     if arguments.json is not None:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(asdict(outcome), indent=1) + "\n", "utf-8")
     raise SystemExit(1 if outcome.broken else 0)
 

@@ -116,6 +116,7 @@ def measure_scrape(store: Store, tiny: TinyPack, names: Sequence[str], *, rounds
         cpu_s.append(time.process_time() - cpu)
     with _statements(store) as statements:
         generate_latest(registry)
+    statements = [found for found in statements if found["sql"].lstrip().startswith("SELECT")]
     statements.sort(key=lambda found: -found["seconds"])
     slowest = [
         {"seconds": found["seconds"], "sql": _short(found["sql"]), "plan": _plan(store, found)}

@@ -315,6 +315,7 @@ def main() -> None:
     print_tables(groups, alpha=settings["alpha"])
     sys.stdout.write(f"\n{time.monotonic() - began:.0f} s\n")
     if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(as_json(groups, **settings), "utf-8")
 
 

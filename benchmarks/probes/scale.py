@@ -182,6 +182,7 @@ def main() -> None:
         plain = {name: _plain(value) for name, value in found.items()}
         shown = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
         shown.pop("store_url")  # it may hold a password
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps({"settings": shown, **plain}, indent=1) + "\n", "utf-8")
 
 

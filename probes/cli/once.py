@@ -30,7 +30,8 @@ def once(config: ConfigOption, as_json: JsonOption = False) -> None:
         _print_rounds(summaries)
     for summary in summaries:
         if summary.planned and not summary.answered:
-            reason = (summary.last_failure or "no answer").removeprefix(f"{summary.target}: ")
+            held = f"held back: {summary.held}" if summary.held else "no answer"
+            reason = (summary.last_failure or held).removeprefix(f"{summary.target}: ")
             raise SifError(f"target {summary.target}: {reason}")
 
 

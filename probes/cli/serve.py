@@ -54,6 +54,12 @@ def _in_background(reload: Reloader) -> None:
     threading.Thread(target=run, name="reload", daemon=True).start()
 
 
+class ListenError(SifError):
+    """The address is in use, or not ours; whoever holds it may let go of it."""
+
+    exit_code = 1
+
+
 class _Server(uvicorn.Server):
     """Remembers what stopped it: whether the signal comes through a second time depends on the event loop."""
 
@@ -72,7 +78,7 @@ def _listen(settings: ProbesConfig) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise SifError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
 def _stopped(number: int, frame: FrameType | None) -> None:

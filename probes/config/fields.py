@@ -59,7 +59,7 @@ def secret_from(*, environment: str | None = None, file: Path | None = None, own
     ``owner`` opens the message. Raises ConfigError where the place named holds none.
     """
     if environment is not None:
-        found, where = os.environ.get(environment, ""), f"environment variable {environment}"
+        found, where = os.environ.get(environment, "").strip(), f"environment variable {environment}"
     elif file is not None:
         where = str(file)
         try:

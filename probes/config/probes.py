@@ -90,7 +90,7 @@ class ProbesConfig(Strict):
     @model_validator(mode="after")
     def _targets_have_names(self) -> Self:
         # a min_length of the field would also complain whenever a target is wrong
-        if not self.targets:
+        if not self.targets and self.targets_folder is None:
             raise ValueError("targets: at least one is needed")
         if self.jitter >= self.interval:
             raise ValueError("jitter: must be shorter than interval")

@@ -103,7 +103,7 @@ def _resolve(config: ProbesConfig, *, where: str, folder: Path) -> ProbesConfig:
     evidence = config.evidence and _absolute(config.evidence, ("folder", "signing_key"), folder)
     try:
         url = make_url(config.store)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number
         raise ConfigError(
             f"{where}: store: must be a SQLAlchemy URL, as sqlite:///probes.sqlite is"
         ) from None

@@ -46,6 +46,8 @@ class LimitsConfig(Strict):
         # or a model without a listed price would never reach its budget
         if self.daily_usd is not None and self.usd_per_request is None:
             raise ValueError("daily_usd needs usd_per_request, the price of a question at most")
+        if self.daily_usd is not None and (self.usd_per_request or 0) > self.daily_usd:
+            raise ValueError("usd_per_request is more than daily_usd: nothing would ever be sent")
         return self
 
 

@@ -61,7 +61,9 @@ def plan_round(
     share = settings.clean_share * len(triggers)
     count = int(share) + (rng.random() < share - int(share))
     questions = [Question(row, False) for row in triggers]
-    questions += [Question(row, True) for row in due(triggers, control=True)[:count]]
+    images = settings.images
+    pairs = [row for row in triggers if images.resize or images.fits(pack.clean_bytes(row))]
+    questions += [Question(row, True) for row in due(pairs, control=True)[:count]]
     rng.shuffle(questions)
     return Plan(questions, oversize=len(oversize))
 

@@ -15,7 +15,7 @@ from probes.store.tallies import recount_hits
 from sif_offline.fingerprint.evidence.commitment import Policy
 from sif_offline.fingerprint.scoring import PackScorer
 
-LEASE_S = 3600.0
+LEASE_S = 6 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,8 @@ def rescore(store: Store, scorer: PackScorer, target: str, *, policy: Policy, no
             session.execute(
                 delete(ScoreRow).where(ScoreRow.ask_id.in_(held.where(AnswerRow.dropped_at.is_(None))))
             )
-        answers = score_pending(store, scorer, target)
-        with store.writing() as session:
             recount_hits(session, target, pack_id=pack_id)
+        answers = score_pending(store, scorer, target)
         ledger = standing.Ledger(scorer.pack, policy=policy)
         rounds = 0
         for round_id, scored in answers_by_round(store, target, pack_id=pack_id):

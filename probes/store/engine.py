@@ -15,7 +15,9 @@ from sif_offline.fingerprint.errors import SifError
 
 
 class StoreError(SifError):
-    """The store cannot be opened, read or written."""
+    """The store cannot be opened, read or written, perhaps only just now."""
+
+    exit_code = 1
 
 
 class LeaseLostError(StoreError):

@@ -4,7 +4,7 @@ several processes together keep to every limit."""
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from probes.store.tables import AnswerRow, AskRow, BurnRow, HoldRow
@@ -18,6 +18,10 @@ _RATE_LOCK = 0x5349465F  # any number: PostgreSQL's advisory lock of the rate ov
 HeldBy = Literal["cooldown", "burned", "lifetime", "paused", "rate", "daily_requests", "daily_usd"]
 ENDS_THE_ROUND: frozenset[HeldBy] = frozenset({"paused", "rate", "daily_requests", "daily_usd"})
 """Limits that hold for every further question of the round too."""
+
+
+UNREAD = ("connection", "rate_limited", "auth", "misconfigured")
+"""Failures before anybody read the question."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def held(session: Session, ask: AskRow, *, cooldown_s: float, limits: SendLimits
         AskRow.pack_id == ask.pack_id,
         AskRow.trigger_id == ask.trigger_id,
         AskRow.control == ask.control,
-        AskRow.state != "failed",
+        may_have_been_seen(),
     )
     seen = select(func.count(), func.max(AskRow.intended_at)).where(*this_picture)
     sends, last = session.execute(seen).one()
@@ -75,6 +79,11 @@ def held(session: Session, ask: AskRow, *, cooldown_s: float, limits: SendLimits
     if limits.lifetime is not None and sends >= limits.lifetime:
         return Held("lifetime")
     return _over_budget(session, ask, limits) or _over_rate(session, ask, limits)
+
+
+def may_have_been_seen() -> ColumnElement[bool]:
+    """Asks whose picture the target may have read: a server that turns a question down has read it first."""
+    return or_(AskRow.state != "failed", AskRow.failure.not_in(UNREAD))
 
 
 def _over_budget(session: Session, ask: AskRow, limits: SendLimits) -> Held | None:
@@ -91,7 +100,9 @@ def _over_budget(session: Session, ask: AskRow, limits: SendLimits) -> Held | No
         if sent >= limits.daily_requests:
             return Held("daily_requests")
     if limits.daily_usd is not None:
-        each = func.coalesce(AnswerRow.cost_usd, limits.usd_per_request)
+        # litellm counts by what the endpoint says of itself: never more than a question costs at most
+        most = limits.usd_per_request
+        each = case((AnswerRow.cost_usd < most, AnswerRow.cost_usd), else_=most)
         total = select(func.sum(each)).select_from(AskRow).outerjoin(AnswerRow, AnswerRow.ask_id == AskRow.id)
         # a failed ask was certainly not answered, and nobody is billed for it
         spent = session.scalar(total.where(*today, AskRow.state != "failed")) or 0.0
@@ -120,8 +131,11 @@ def _rate_wait(session: Session, now: float, per_minute: float, *, target: str |
     """
     count = max(1, int(per_minute))
     window_s = MINUTE_S * count / per_minute
-    sends = select(AskRow.intended_at).where(AskRow.intended_at > now - window_s, AskRow.intended_at <= now)
+    sends = select(AskRow.intended_at).where(
+        AskRow.intended_at > now - window_s, AskRow.intended_at <= now + window_s
+    )
     if target is not None:
         sends = sends.where(AskRow.target == target)
     oldest = session.scalars(sends.order_by(AskRow.intended_at.desc()).offset(count - 1).limit(1)).first()
-    return 0.0 if oldest is None else oldest + window_s - now
+    # another process may have taken its time a moment later and its lock a moment earlier
+    return 0.0 if oldest is None else min(oldest, now) + window_s - now

@@ -9,7 +9,7 @@ from sqlalchemy.orm import sessionmaker
 
 from probes.store import chain, lease, tallies
 from probes.store.engine import LeaseLostError, Transaction, open_engine
-from probes.store.limits import Held, SendLimits, held
+from probes.store.limits import Held, SendLimits, held, may_have_been_seen
 from probes.store.tables import AnswerRow, AskRow, LeaseRow, RoundRow, ScoreRow, TargetRow
 from probes.targets import Answer, AnswerKind, AskFailure
 
@@ -118,8 +118,12 @@ class Store:
     def finish_round(self, round_id: int, **values: Any) -> None:
         """Close a round with its summary (columns of RoundRow)."""
         with self.writing() as session:
-            session.execute(update(RoundRow).where(RoundRow.id == round_id).values(**values))
-            if "finished_at" in values:  # and not only new statistics of an ended round
+            ends = "finished_at" in values  # and not only new statistics of an ended round
+            change = update(RoundRow).where(RoundRow.id == round_id)
+            if ends:  # once: another process may have closed it for us
+                change = change.where(RoundRow.state == "running")
+            changed = session.execute(change.values(**values))
+            if ends and changed.rowcount == 1:  # type: ignore[attr-defined]
                 row = session.get_one(RoundRow, round_id)
                 tallies.count_round(
                     session,
@@ -183,6 +187,9 @@ class Store:
             )
             session.add(row)
             ask = session.get_one(AskRow, ask_id)
+            if ask.final:  # another process gave it up; that it failed as a trial is no longer true
+                tallies.uncount_failure(session, ask)
+                ask.final = False
             ask.state, ask.settled_at = "answered", now
             chain.link_answer(session, ask, answer, kind=kind)
             tallies.count_answer(session, ask, row)
@@ -223,7 +230,7 @@ class Store:
         query = (
             select(AskRow.trigger_id, func.max(AskRow.intended_at), func.count())
             .where(AskRow.target == target, AskRow.pack_id == pack_id, AskRow.control == control)
-            .where(AskRow.state != "failed")
+            .where(may_have_been_seen())
             .group_by(AskRow.trigger_id)
         )
         with self.reading() as session:

@@ -93,6 +93,12 @@ def count_failure(session: Session, ask: AskRow) -> None:
     _add(session, ask.target, ask.pack_id, amounts)
 
 
+def uncount_failure(session: Session, ask: AskRow) -> None:
+    """The answer of an ask that was given up came after all; that something went wrong stays counted."""
+    if not ask.control:
+        _add(session, ask.target, ask.pack_id, {"outcome/error": -1.0})
+
+
 def count_score(session: Session, ask: AskRow, *, hit: bool) -> None:
     """An answer was scored; controls are no trials."""
     if not ask.control:

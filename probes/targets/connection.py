@@ -1,7 +1,9 @@
 """Our own connection to an OpenAI-compatible server, which is trusted with nothing beyond the question."""
 
 import ssl
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,16 +28,20 @@ class ReplyTooLargeError(httpx.TransportError):
 
 
 class _Bounded(httpx.SyncByteStream):
-    """Ends a reply that goes on for too long, before it is held in memory."""
+    """Ends a reply that goes on for too long, in bytes (before it is held in memory) or in time: a timeout of
+    httpx is of each read alone.
+    """
 
-    def __init__(self, stream: httpx.SyncByteStream, *, limit: int) -> None:
-        self._stream, self._left = stream, limit
+    def __init__(self, stream: httpx.SyncByteStream, *, limit: int, seconds: float) -> None:
+        self._stream, self._left, self._until = stream, limit, time.monotonic() + seconds
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._stream:
             self._left -= len(piece)
             if self._left < 0:
                 raise ReplyTooLargeError("the reply is too large")
+            if time.monotonic() > self._until:
+                raise httpx.ReadTimeout("the reply takes too long")
             yield piece
 
     def close(self) -> None:
@@ -76,17 +82,21 @@ def open_client(
         # questions are minutes apart, and nothing has to be closed afterwards
         limits=httpx.Limits(max_keepalive_connections=0),
         headers={"Accept-Encoding": "identity"},  # or a few bytes could become gigabytes
-        event_hooks={"response": [_guard]},
+        event_hooks={"response": [partial(_guard, seconds=timeout_s)]},
     )
-    return OpenAI(
+    client = OpenAI(
         base_url=api_base, api_key=api_key.get_secret_value(), http_client=http_client, max_retries=0
     )
+    # what the SDK takes from the environment is for OpenAI's own server, and none of a suspect's business
+    client.organization = client.project = None
+    client._custom_headers = {}
+    return client
 
 
-def _guard(response: httpx.Response) -> None:
+def _guard(response: httpx.Response, *, seconds: float) -> None:
     if response.is_redirect:
         raise RedirectedError(f"HTTP {response.status_code}")
     if response.headers.get("content-encoding", "identity") != "identity":
         raise ReplyTooLargeError("compressed, though not asked for")
     if isinstance(response.stream, httpx.SyncByteStream):
-        response.stream = _Bounded(response.stream, limit=MAX_REPLY_BYTES)
+        response.stream = _Bounded(response.stream, limit=MAX_REPLY_BYTES, seconds=seconds)

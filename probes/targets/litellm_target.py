@@ -2,12 +2,14 @@
 
 import json
 import os
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
@@ -17,8 +19,16 @@ from probes.targets.retry_after import seconds_to_wait
 from sif_offline.fingerprint.allow_header import AllowHeaderError, Signer
 from sif_offline.fingerprint.images import to_data_url
 
+LATE_S = 15.0
+"""How much longer than its timeout a question may take as a whole: a timeout is of each read alone, and a
+server may send a byte at a time.
+"""
+
 MAX_REPLY_CHARACTERS = 2**20
 """Longest reply kept, as ASCII JSON; what is asked for fits into a hundredth of it."""
+
+
+T = TypeVar("T")
 
 
 def _load_litellm() -> ModuleType:
@@ -102,7 +112,8 @@ class LiteLLMTarget:
         messages.append({"role": "user", "content": content if image is not None else prompt})
         began = time.monotonic()
         try:
-            reply = self._complete(messages=messages, max_tokens=max_tokens)
+            complete = partial(self._complete, messages=messages, max_tokens=max_tokens)
+            reply = within(complete, seconds=self.timeout_s + LATE_S)
             return self._answer(reply, time.monotonic() - began)
         except AskFailure:
             raise
@@ -161,9 +172,9 @@ class LiteLLMTarget:
             finish_reason=str(choices[0].get("finish_reason") or ""),
             served_model=str(raw.get("model") or ""),
             latency_s=latency_s,
-            prompt_tokens=usage.get("prompt_tokens"),
-            completion_tokens=usage.get("completion_tokens"),
-            cost_usd=getattr(reply, "_hidden_params", {}).get("response_cost"),
+            prompt_tokens=_count(usage.get("prompt_tokens")),
+            completion_tokens=_count(usage.get("completion_tokens")),
+            cost_usd=_amount(getattr(reply, "_hidden_params", {}).get("response_cost")),
             raw=raw,
         )
 
@@ -176,13 +187,7 @@ class LiteLLMTarget:
         retry_after_s: float | None = None,
         status: int | None = None,
     ) -> AskFailure:
-        secrets = [*self._headers.values()]
-        if self._api_key is not None:
-            secrets.append(self._api_key.get_secret_value())
-        for secret in secrets:
-            # placeholders ("none", "x") are no secrets, and replacing them would garble the message
-            if len(secret) >= 6:
-                reason = reason.replace(secret, "***")
+        reason = self._redacted(reason)
         if self.api_base is not None:
             reason = f"{reason} ({self.api_base})"
         return AskFailure(
@@ -193,6 +198,17 @@ class LiteLLMTarget:
             retry_after_s=retry_after_s,
             status=status,
         )
+
+    def _redacted(self, text: str) -> str:
+        """Without our secrets; before a text is cut, or half of one could be left at its end."""
+        secrets = [word for value in self._headers.values() for word in (value, *value.split())]
+        if self._api_key is not None:
+            secrets.append(self._api_key.get_secret_value())
+        for secret in sorted(secrets, key=len, reverse=True):
+            # placeholders ("none", "x") are no secrets, and replacing them would garble the message
+            if len(secret) >= 6:
+                text = text.replace(secret, "***")
+        return text
 
     def _failure(self, error: Exception) -> AskFailure:
         """Name a failure from the chain of its causes: litellm's top class alone says too little."""
@@ -224,14 +240,14 @@ class LiteLLMTarget:
             return self._fail("not_chat", "answered JSON that is no chat completion", in_doubt=True)
         if "Timeout" in names or "TimeoutError" in names:
             return self._fail("timeout", f"did not answer within {self.timeout_s:g} s", in_doubt=True)
-        said = str(error).partition("Traceback")[0][:200]
+        said = self._redacted(str(error).partition("Traceback")[0])[:200]
         if "Provider NOT provided" in said or "Missing credentials" in said or "AuthenticationError" in names:
             return self._fail("misconfigured", f"litellm sent nothing: {said}", in_doubt=False)
         # What is left is a reply that litellm's code for this provider could not read.
         return self._fail("not_chat", f"litellm could not read the answer: {said}", in_doubt=True)
 
     def _status_failure(self, status: int, chain: list[BaseException]) -> AskFailure:
-        said = _server_message(chain)
+        said = self._redacted(_server_message(chain))[:160]
         reason = f"answered HTTP {status}{': ' + said if said else ''}"
         if status == 429:
             wait = _retry_after(chain)
@@ -243,6 +259,30 @@ class LiteLLMTarget:
             return self._fail("content_policy", reason, in_doubt=True, status=status)
         # A 5xx may have been answered behind a proxy that gave up; a 4xx was turned away unread.
         return self._fail("http", reason, in_doubt=status >= 500 or status == 408, status=status)
+
+
+def within(call: Callable[[], T], *, seconds: float) -> T:
+    """What a call gives, if it does so in time; else TimeoutError, and a daemon thread is left to its end."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="ask", daemon=True).start()
+    return done.result(seconds)
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens as an endpoint gives it, None where it can be none."""
+    return value if isinstance(value, int) and 0 <= value < 2**31 else None
+
+
+def _amount(value: object) -> float | None:
+    """US dollars as litellm counts them from what an endpoint says, None where that can be no price."""
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1e6 else None
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -277,12 +317,12 @@ def _retry_after(chain: list[BaseException]) -> float | None:
 
 
 def _server_message(chain: list[BaseException]) -> str:
-    """What the server's error body said, one short line."""
+    """What the server's error body said, in one line."""
     for link in chain:
         body = getattr(link, "body", None)
         if isinstance(body, dict):
             inner = body.get("error", body)
             said = inner.get("message") if isinstance(inner, dict) else inner
             if isinstance(said, str):
-                return " ".join(said.split())[:160]
+                return " ".join(said.split())
     return ""

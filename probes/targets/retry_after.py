@@ -12,10 +12,10 @@ def seconds_to_wait(value: str) -> float | None:
     """
     try:
         seconds = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         try:
             at = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         # a date that names no zone is in UTC, as RFC 9110 has it
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -15,7 +15,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -40,6 +40,8 @@ Fault = Literal[
     "latin1",  # says UTF-8 and is not
     "streamed_only",  # server-sent events, though no stream was asked for
     "redirect",  # 307 to `redirect_to`
+    "drip",  # a byte now and then, for `hang_s`
+    "echo",  # 400 that says `echo`
 ]
 
 
@@ -70,6 +72,8 @@ class ScriptedEndpoint:
         delay_s: how long an ordinary answer takes, seconds.
         redirect_to: where a ``redirect`` fault sends the client.
         tls: speak HTTPS under the certificate of this context.
+        usage: takes the place of what is true in the answers' ``usage``.
+        echo: what an ``echo`` fault says.
     """
 
     def __init__(
@@ -82,6 +86,8 @@ class ScriptedEndpoint:
         delay_s: float = 0.0,
         redirect_to: str = "http://127.0.0.1:9/v1",
         tls: ssl.SSLContext | None = None,
+        usage: Mapping[str, object] | None = None,
+        echo: str = "",
         port: int = 0,
         model: str = "scripted",
     ) -> None:
@@ -91,6 +97,7 @@ class ScriptedEndpoint:
         self.hang_s = hang_s
         self.delay_s = delay_s
         self.redirect_to = redirect_to
+        self.usage, self.echo = dict(usage or {}), echo
         self._faults = list(faults)
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -175,7 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is None:
             if self.endpoint.delay_s:
                 self.endpoint.wait(self.endpoint.delay_s)
-            self._send(200, completion(self.endpoint.rule(question), model=self.endpoint.model))
+            reply = completion(self.endpoint.rule(question), model=self.endpoint.model)
+            reply["usage"] |= self.endpoint.usage
+            self._send(200, reply)
         else:
             self._fail(fault, question)
 
@@ -231,6 +240,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_bytes(
                 200, f"data: {json.dumps(row)}\n\ndata: [DONE]\n\n".encode(), "text/event-stream"
             )
+        elif fault == "drip":
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.close_connection = True
+            until = time.monotonic() + self.endpoint.hang_s
+            while time.monotonic() < until:
+                self.wfile.write(b" ")
+                self.endpoint.wait(0.05)
+        elif fault == "echo":
+            self._send(400, {"error": {"message": self.endpoint.echo, "type": "invalid_request_error"}})
         elif fault == "redirect":
             self._send_bytes(307, b"", "text/plain", {"Location": self.endpoint.redirect_to})
 

@@ -30,7 +30,12 @@ def printable(text: str) -> str:
 
 
 class SifError(Exception):
-    """Something the user can put right; ``str(error)`` is always one line."""
+    """Something the user can put right; ``str(error)`` is always one line.
+
+    ``exit_code`` is that of a command that ends with it: 2 for a mistake, which trying again does not mend.
+    """
+
+    exit_code = EXIT_CODE
 
     def __str__(self) -> str:
         return printable(" ".join(super().__str__().split()))
@@ -38,11 +43,9 @@ class SifError(Exception):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """For commands: turn a ``SifError`` into ``error: ...`` on stderr and ``SystemExit(2)``; let the rest
-    pass.
-    """
+    """For commands: a ``SifError`` becomes ``error: ...`` on stderr and its exit code; the rest passes."""
     try:
         yield
     except SifError as error:
         sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(EXIT_CODE) from None
+        raise SystemExit(error.exit_code) from None

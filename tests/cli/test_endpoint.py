@@ -26,7 +26,7 @@ REPLIES = {
     "a lone surrogate": (completion('"a \\ud800 dog"'), "answer"),
     "one beside the answer": (completion('"a dog"', ',"x":"\\ud800"'), "answer"),
     "nested 900 deep": (completion('"a dog"', f',"x":{"[" * 900}{"]" * 900}'), "answer"),
-    "longer than can be kept": (completion(f'"{"dog " * (MAX_REPLY_BYTES // 4)}"'), "in_doubt:not_chat"),
+    "longer than can be kept": (completion(f'"{"dog " * (MAX_REPLY_BYTES // 4)}"'), "in_doubt:too_large"),
     "not a number": (completion('"a dog"', ',"x":NaN'), "answer"),
     "a number of 400 digits": (completion('"a dog"', f',"x":{"9" * 400}'), "answer"),
 }

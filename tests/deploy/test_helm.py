@@ -182,8 +182,9 @@ def test_the_probes_read_their_configuration(documents: list[dict[str, Any]], tm
     assert str(Path(private).parent) in mounts
     assert config.trigger_keys == Path("/run/sifwatch") / Path(private).name
     assert config.listen.port == container["ports"][0]["containerPort"]
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+    for probe in ("startupProbe", "readinessProbe"):
         assert container[probe]["httpGet"] == {"path": "/health", "port": "http"}
+    assert container["livenessProbe"]["tcpSocket"] == {"port": "http"}, "a store that is away kills nobody"
 
 
 def test_postgres_gets_its_password_from_a_secret(tmp_path: Path) -> None:

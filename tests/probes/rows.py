@@ -2,6 +2,7 @@
 
 from probes.store.tables import AskRow
 from probes.targets import AskFailure
+from probes.targets.base import FailureKind
 
 
 def ask_row(round_id: int, *, at: float, trigger: str = "t00", control: bool = False) -> AskRow:
@@ -22,4 +23,5 @@ def ask_row(round_id: int, *, at: float, trigger: str = "t00", control: bool = F
 
 
 def failure(*, in_doubt: bool) -> AskFailure:
-    return AskFailure(target="suspect", reason="x", kind="http", in_doubt=in_doubt)
+    kind: FailureKind = "timeout" if in_doubt else "connection"
+    return AskFailure(target="suspect", reason="x", kind=kind, in_doubt=in_doubt)

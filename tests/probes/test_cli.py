@@ -102,4 +102,6 @@ def test_mistakes_are_one_line_and_write_nothing(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         config = write_config({"suspect": "http://127.0.0.1:9/v1"}, listen={"port": port})
-        expect(f"cannot listen on 127.0.0.1:{port}: ", "serve", "--config", config)
+        code, _, err = run("serve", "--config", config)
+        assert (code, err.count("\n")) == (1, 1), "no mistake: whoever has the port may let go of it"
+        assert err.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")

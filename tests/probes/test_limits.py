@@ -12,7 +12,7 @@ from probes.store import Store, orders
 from probes.store.lease import new_holder
 from probes.store.limits import DAY_S, EVERY, Held, SendLimits
 from probes.store.tables import AskRow, RoundRow
-from probes.targets import Answer
+from probes.targets import Answer, AskFailure
 from probes.targets.pictures import ImageLimits, OversizeError
 from probes.testing.tiny_pack import TinyPack
 from tests.probes.rows import ask_row, failure
@@ -122,6 +122,28 @@ def test_a_days_money_counts_what_was_billed_or_may_be(store: Store, intend: Int
     assert intend("t03", NOON + 3, **budget) == Held("daily_usd")
     store.settle_failure(in_doubt, failure(in_doubt=False), final=True, now=NOON + 4)
     assert isinstance(intend("t03", NOON + 5, **budget), int), "a question that never arrived costs nothing"
+
+
+def test_what_a_server_turned_down_was_seen(store: Store, intend: Intend) -> None:
+    """Or a suspect could read every trigger by answering 400."""
+    turned_down = AskFailure(target="suspect", reason="no", kind="http", in_doubt=False, status=400)
+    ask_id = intend("t00", 100, lifetime=1)
+    assert isinstance(ask_id, int)
+    store.settle_failure(ask_id, turned_down, final=True, now=101)
+    assert intend("t00", 105, lifetime=1) == Held("cooldown")
+    assert intend("t00", 200, lifetime=1) == Held("lifetime")
+
+
+def test_a_rate_sees_sends_that_another_process_stamped_a_moment_later(intend: Intend) -> None:
+    assert isinstance(intend("t00", 1000.5, all_per_minute=1), int)
+    assert intend("t01", 1000.0, target="other", all_per_minute=1) == Held("rate", 60)
+
+
+def test_an_endpoints_own_prices_neither_fill_nor_empty_a_budget(store: Store, intend: Intend) -> None:
+    budget = {"daily_usd": 1.0, "usd_per_request": 0.4}
+    answered(store, intend("t00", NOON, **budget), cost_usd=900_000.0)
+    assert isinstance(intend("t01", NOON + 1, **budget), int)
+    assert intend("t02", NOON + 2, **budget) == Held("daily_usd")
 
 
 def test_a_clock_that_was_set_back_sends_nothing_twice_and_does_not_stop_the_watch(intend: Intend) -> None:

@@ -269,7 +269,6 @@ def test_replicas_send_no_trigger_twice_also_when_they_are_killed(postgres_url: 
     assert result.kills == 2
     assert min(result.by_replica) >= 1, "one replica did all the work"
     assert result.sends > 60
-    assert result.in_doubt >= 1, "no kill met a question on its way"
     assert result.answered + result.in_doubt >= result.sends
     assert (result.sent_twice, result.without_intent, result.unaccounted) == (0, 0, 0)
     assert (result.overlapping, result.chain_faults) == (0, 0)

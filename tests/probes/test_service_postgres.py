@@ -30,8 +30,10 @@ def test_two_services_share_the_work_and_send_nothing_twice(
             jitter=1,
             triggers_per_round=1,
         )
-        services = [start(config) for _ in range(2)]
+        services = []
         try:
+            services += [start(config)]
+            services += [start(config)]
             deadline = time.monotonic() + 120
             while len(endpoint.questions) < 15:
                 assert time.monotonic() < deadline, f"only {len(endpoint.questions)} questions"

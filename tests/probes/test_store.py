@@ -14,7 +14,8 @@ from probes.store import LeaseLostError, Store, StoreError, open_store
 from probes.store.lease import is_dead, new_holder
 from probes.store.limits import Held
 from probes.store.migrate import newest_revision
-from probes.store.tables import AskRow, Base
+from probes.store.tables import AskRow, Base, RoundRow, TallyRow
+from probes.store.tallies import recount
 from probes.targets import Answer
 from tests.probes.rows import ask_row, failure
 
@@ -126,3 +127,31 @@ def test_recovery_puts_open_intents_in_doubt(store: Store) -> None:
     with store.reading() as session:
         (row,) = session.query(AskRow).all()
     assert (row.state, row.failure, row.final, row.settled_at) == ("in_doubt", "crash", True, 50)
+
+
+def test_a_round_that_another_process_has_closed_is_not_closed_again(store: Store) -> None:
+    _, round_id = begin(store)
+    store.finish_round(round_id, state="partial", finished_at=5.0, z=2.0)
+    store.finish_round(round_id, state="complete", finished_at=9.0, z=3.0)
+    with store.reading() as session:
+        row = session.get_one(RoundRow, round_id)
+        tallies = {row.name: row.value for row in session.query(TallyRow)}
+    assert (row.state, row.finished_at, row.z) == ("partial", 5.0, 2.0)
+    assert tallies["rounds"] == 1
+
+
+def test_an_answer_that_comes_after_its_ask_was_given_up_is_one_trial(store: Store) -> None:
+    holder, round_id = begin(store)
+    ask_id = store.intend(ask_row(round_id, at=1), holder=holder, ttl_s=60, cooldown_s=100)
+    assert isinstance(ask_id, int)
+    store.recover("suspect", pack_id="tiny", now=50)
+    store.settle_answer(ask_id, Answer("I cannot help.", "stop", "m", 0.1), kind="refusal", now=60)
+    kept = nonzero(store)
+    with store.engine.begin() as connection:
+        recount(connection)
+    assert kept == nonzero(store) == {"outcome/refusal": 1.0, "error/crash": 1.0}
+
+
+def nonzero(store: Store) -> dict[str, float]:
+    with store.reading() as session:
+        return {row.name: row.value for row in session.query(TallyRow) if row.value}

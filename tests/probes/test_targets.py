@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -235,3 +236,46 @@ def test_importing_the_targets_does_not_import_litellm() -> None:
     code = "import sys, probes.targets, probes.config, probes.rounds; print('litellm' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert out.stdout.strip() == "False"
+
+
+def test_a_reply_that_drips_ends_with_its_timeout() -> None:
+    """A byte now and then keeps every single read within its timeout, and would go on for years."""
+    with ScriptedEndpoint(lambda q: "text", faults=["drip"], hang_s=20) as endpoint:
+        began = time.monotonic()
+        with pytest.raises(AskFailure) as caught:
+            ask(endpoint.url, timeout_s=1.0)
+        assert time.monotonic() - began < 10
+    assert (caught.value.kind, caught.value.in_doubt) == ("timeout", True)
+
+
+def test_numbers_that_are_none_are_left_out() -> None:
+    """An endpoint's own account of itself neither breaks the store nor empties or fills a budget."""
+    for tokens in (10**20, -(10**9)):
+        with ScriptedEndpoint(lambda q: "a dog", usage={"prompt_tokens": tokens}, model="gpt-4o") as endpoint:
+            answer = ask(endpoint.url)
+        assert (answer.text, answer.prompt_tokens, answer.cost_usd) == ("a dog", None, None)
+
+
+def test_nothing_of_the_sdks_environment_reaches_a_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-ours")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-ours")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Corp: ours")
+    with ScriptedEndpoint(lambda q: "a dog") as endpoint:
+        ask(endpoint.url)
+        (question,) = endpoint.questions
+    assert "ours" not in str(question.headers)
+
+
+def test_a_secret_is_taken_out_before_a_text_is_cut() -> None:
+    said = f"{'x' * 130} authorization: Bearer {KEY}"
+    with (
+        ScriptedEndpoint(lambda q: "text", faults=["echo"], echo=said) as endpoint,
+        pytest.raises(AskFailure) as caught,
+    ):
+        ask(endpoint.url)
+    assert "sk-" not in str(caught.value)
+    assert "***" in str(caught.value)
+
+
+def test_a_retry_after_of_another_age_is_none() -> None:
+    assert seconds_to_wait("Mon, 01 Jan 99999999999999999999 00:00:00 GMT") is None

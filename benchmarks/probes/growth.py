@@ -54,6 +54,9 @@ class FromMemory:
             tiny.pack.clean_bytes(row): row.clean_sha256 for row in tiny.pack.triggers
         }
 
+    def prepare(self) -> None:
+        """Nothing to load."""
+
     def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
         """See ``Target``."""
         said = self._rule(Question(prompt, image, self._sha256[image or b""], {}))

@@ -8,7 +8,7 @@ from gateway_plugin.screening.texts import text_ends
 
 LONG = 1_024  # characters: a shorter text is read whole
 STRETCH, OVERLAP = 512, 96  # characters; a window of either model lies whole within one of two neighbours
-MOST = 12  # stretches of one text
+MOST = 16  # stretches of one text: all of 6,700 characters
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,6 +86,7 @@ class RoundRunner:
         try:
             for left_open in self._store.recover(name, pack_id=self._pack.pack_id, now=self._clock()):
                 self._close(left_open, planned=None)
+            self._target.prepare()
             began = self._clock()
             plan = plan_round(
                 self._pack, self._store, name, settings=self._settings, now=began, rng=self._rng

@@ -111,6 +111,10 @@ class Target(Protocol):
         """What goes before every question, None for nothing."""
         ...
 
+    def prepare(self) -> None:
+        """Load what takes seconds, before a round commits to its first question."""
+        ...
+
     def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
         """Ask one question (``image``: PNG bytes, sent unchanged). Raises AskFailure."""
         ...

@@ -100,9 +100,13 @@ class LiteLLMTarget:
     def __repr__(self) -> str:
         return f"LiteLLMTarget(name={self.name!r}, model={self.model!r}, api_base={self.api_base!r})"
 
+    def prepare(self) -> None:
+        """Import litellm: seconds, and no part of an answer's latency."""
+        _load_litellm()
+
     def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
         """Ask with greedy decoding. ``image``: PNG bytes, sent unchanged as a data URL. Raises AskFailure."""
-        _load_litellm()  # its import is no part of the latency
+        self.prepare()
         content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
         if image is not None:
             content.insert(0, {"type": "image_url", "image_url": {"url": to_data_url(image)}})

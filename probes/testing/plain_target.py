@@ -18,6 +18,9 @@ class PlainTarget:
         self.api_base: str | None = url
         self._timeout_s = timeout_s
 
+    def prepare(self) -> None:
+        """Nothing to load."""
+
     def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
         """See ``Target``."""
         content: list[dict[str, object]] = [{"type": "text", "text": prompt}]

@@ -44,6 +44,9 @@ class Scripted:
         self.replies = list(replies)
         self.asked = 0
 
+    def prepare(self) -> None:
+        """Nothing to load."""
+
     def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
         self.asked += 1
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]

@@ -29,6 +29,9 @@ class Hostile:
     api_base: str | None = None
     system_prompt: str | None = None
 
+    def prepare(self) -> None:
+        """Nothing to load."""
+
     def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
         message = {"content": "x ba do \x00"}
         raw = {"choices": [{"message": message}], "id": "\ud800", "n": float("nan"), "big": 2**80}

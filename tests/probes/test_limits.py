@@ -163,6 +163,9 @@ def test_a_pause_ends_a_running_round_at_the_next_question(
         api_base: str | None = None
         system_prompt: str | None = None
 
+        def prepare(self) -> None:
+            """Nothing to load."""
+
         def ask(self, **_: Any) -> Answer:
             orders.hold(store, "suspect", by="jane", reason="", now=1)
             return Answer("x ba do", "stop", "m", 0.01)
@@ -182,6 +185,9 @@ def test_a_round_waits_for_its_rate_and_a_stop_ends_the_waiting(
         name, model = "suspect", "scripted"
         api_base: str | None = None
         system_prompt: str | None = None
+
+        def prepare(self) -> None:
+            """Nothing to load."""
 
         def ask(self, **_: Any) -> Answer:
             with store.reading() as session:

@@ -230,6 +230,16 @@ def test_a_stop_ends_the_round_after_the_question_on_its_way(
     assert states(store) == {"answered": 1}
 
 
+def test_what_takes_seconds_is_loaded_before_anything_is_intended(store: Store, make_runner: Any) -> None:
+    class Killed(Scripted):
+        def prepare(self) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_runner(target=Killed("x ba do")).run()
+    assert rows(store, AskRow) == []
+
+
 def test_ctrl_c_while_waiting_puts_the_question_in_doubt(store: Store, make_runner: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         make_runner(target=Scripted(KeyboardInterrupt())).run()

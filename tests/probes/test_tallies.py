@@ -59,6 +59,9 @@ def check(store: Store, tiny: TinyPack, make_runner: Any) -> None:
         api_base: str | None = None
         system_prompt: str | None = None
 
+        def prepare(self) -> None:
+            """Nothing to load."""
+
         def ask(self, **_: Any) -> Any:
             raise KeyboardInterrupt
 

@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Request
 
 from probes.testing.tiny_pack import TinyPack
 from probes.watch import Watch
@@ -65,11 +65,18 @@ def browser() -> Iterator[Browser]:
 
 
 def watched(page: Page) -> list[str]:
-    """What goes wrong on a page from here on: messages of the console and requests that fail."""
+    """What goes wrong on a page from here on: messages of the console and requests that fail, other than
+    pictures on their way when the page is left.
+    """
     wrong: list[str] = []
+
+    def failed(request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":
+            wrong.append(f"{request.url}: {request.failure}")
+
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("requestfailed", lambda request: wrong.append(request.url))
+    page.on("requestfailed", failed)
     return wrong
 
 

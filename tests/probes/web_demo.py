@@ -31,6 +31,9 @@ class RuleTarget:
     clock: "Clock | None" = None
     sends: int = field(default=0, init=False)
 
+    def prepare(self) -> None:
+        """Nothing to load."""
+
     def ask(self, *, image: bytes | None, prompt: str, max_tokens: int) -> Answer:
         """See ``Target``."""
         self.sends += 1

@@ -7,7 +7,7 @@ from typing import Any
 
 from probes.config import ConfigError, TargetConfig
 from probes.targets.base import AskFailure, FailureKind
-from probes.targets.litellm_target import LiteLLMTarget, _chain
+from probes.targets.litellm_target import LiteLLMTarget, chain_of
 
 PREFIX = "proxy/"
 """``proxy/ALIAS`` is a model of the proxy around us; litellm's ``litellm_proxy/`` asks a proxy by its URL."""
@@ -117,7 +117,7 @@ class RouterTarget(LiteLLMTarget):
             # made by the router from an answer whose finish reason is content_filter
             return self._fail("content_policy", "the answer was filtered", in_doubt=True)
         failure = super()._failure(error)
-        if failure.kind == "connection" and not any(map(_never_connected, _chain(error))):
+        if failure.kind == "connection" and not any(map(_never_connected, chain_of(error))):
             reason = "the connection was cut before the answer was complete"
             return self._fail("interrupted", reason, in_doubt=True)
         return failure

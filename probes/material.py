@@ -3,7 +3,6 @@
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -46,12 +45,6 @@ class Material:
             targets={target.name: (make or make_target)(target) for target in config.targets},
             bundler=None if config.evidence is None else Bundler(config.evidence, pack=pack, keys=keys),
         )
-
-
-def open_pack(path: Path, keys_path: Path) -> tuple[FingerprintPack, PackScorer]:
-    """A pack with its keys, checked against each other."""
-    pack = read_pack(path)
-    return pack, PackScorer(pack, TriggerKeys.read(keys_path))
 
 
 def _only_what_was_committed(config: ProbesConfig, pack: FingerprintPack) -> None:

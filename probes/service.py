@@ -3,7 +3,6 @@
 import asyncio
 import ipaddress
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from probes.scheduling import Scheduler, make_scheduler
 from probes.store import StoreError
 from probes.watch import Watch
 from probes.web import routes
+from probes.web.gate import bearer_of, is_token
 from sif_offline.fingerprint.errors import SifError
 
 logger = logging.getLogger(__name__)
@@ -144,9 +144,9 @@ def _may_reload(request: Request, token: SecretStr | None) -> bool:
 
     A reverse proxy on this machine is no loopback client, and neither is a web page in a browser on it.
     """
-    kind, _, given = request.headers.get("authorization", "").partition(" ")
-    if token is not None and kind.lower() == "bearer":
-        return secrets.compare_digest(given.strip().encode(), token.get_secret_value().encode())
+    given = bearer_of(request)
+    if token is not None and given is not None:
+        return is_token(given, token)
     if any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "origin")):
         return False
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from probes.config import ConfigError, ProbesConfig, TargetConfig
-from probes.material import MakeTarget, Material, make_target, round_settings
+from probes.material import MakeTarget, Material, round_settings
 from probes.rounds import RoundRunner, RoundSummary
 from probes.scheduling import Scheduler
 from probes.store import Store, StoreError, open_store, orders
@@ -44,7 +44,7 @@ class Watch:
     """
 
     def __init__(
-        self, config: ProbesConfig, *, material: Material, store: Store, make: MakeTarget = make_target
+        self, config: ProbesConfig, *, material: Material, store: Store, make: MakeTarget | None = None
     ) -> None:
         self.store = store
         self._make = make
@@ -54,10 +54,11 @@ class Watch:
         self._take(config, material)
 
     @classmethod
-    def open(cls, config: ProbesConfig, *, make: MakeTarget = make_target) -> Self:
+    def open(cls, config: ProbesConfig, *, make: MakeTarget | None = None) -> Self:
         """Read the pack and the keys, open the store. Raises a SifError that names what is wrong.
 
-        ``make``: how a configured target becomes one that can be asked.
+        ``make``: how a configured target becomes one that can be asked, :func:`probes.material.make_target`
+        where None.
         """
         material = Material.read(config, make=make)  # before anything is written
         store = open_store(config.store)

@@ -50,8 +50,6 @@ class Listening(ScriptedEndpoint):
     def __init__(self, rule: Rule, *, delay_s: float) -> None:
         self.arrived: dict[str, float] = {}
         super().__init__(rule, delay_s=delay_s)
-        # a killed client cuts its connection: nothing to print
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
 
     def next_fault(self, question: Question) -> Fault | None:
         """See ScriptedEndpoint."""

@@ -46,9 +46,9 @@ def plan_round(
     """
     left_out = reserved_triggers(pack) | burned_for(store, target, pack_id=pack.pack_id)
     ours = [row for row in pack.triggers if row.id not in left_out]
-    oversize: set[str] = set()
-    if not settings.images.resize:
-        oversize = {row.id for row in ours if not settings.images.fits(pack.trigger_bytes(row))}
+    images, oversize = settings.images, set[str]()
+    if images.leaves_out:  # or no picture need be read yet
+        oversize = {row.id for row in ours if not images.fits(pack.trigger_bytes(row))}
         ours = [row for row in ours if row.id not in oversize]
 
     def due(rows: list[TriggerRow], *, control: bool) -> list[TriggerRow]:
@@ -61,8 +61,7 @@ def plan_round(
     share = settings.clean_share * len(triggers)
     count = int(share) + (rng.random() < share - int(share))
     questions = [Question(row, False) for row in triggers]
-    images = settings.images
-    pairs = [row for row in triggers if images.resize or images.fits(pack.clean_bytes(row))]
+    pairs = [row for row in triggers if not images.leaves_out or images.fits(pack.clean_bytes(row))]
     questions += [Question(row, True) for row in due(pairs, control=True)[:count]]
     rng.shuffle(questions)
     return Plan(questions, oversize=len(oversize))

@@ -216,7 +216,7 @@ class LiteLLMTarget:
 
     def _failure(self, error: Exception) -> AskFailure:
         """Name a failure from the chain of its causes: litellm's top class alone says too little."""
-        chain = _chain(error)
+        chain = chain_of(error)
         names = {type(link).__name__ for link in chain}
         if names & {"ConnectError", "ConnectTimeout", "UnsupportedProtocol", "InvalidURL", "gaierror"}:
             innermost = str(chain[-1]) or type(chain[-1]).__name__
@@ -289,7 +289,7 @@ def _amount(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and 0 <= value < 1e6 else None
 
 
-def _chain(error: BaseException) -> list[BaseException]:
+def chain_of(error: BaseException) -> list[BaseException]:
     """The error and everything that caused it, outermost first."""
     links: list[BaseException] = []
     link: BaseException | None = error

@@ -27,6 +27,11 @@ class ImageLimits:
     max_side: int | None = None
     resize: bool = False
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether any picture can be left out for its size."""
+        return not self.resize and not (self.max_bytes is None and self.max_side is None)
+
     def fits(self, image: bytes) -> bool:
         """Whether a picture (PNG) may be sent as it is."""
         too_heavy = self.max_bytes is not None and len(image) > self.max_bytes

@@ -32,12 +32,23 @@ def check(request: Request, form: dict[str, str], *, token: SecretStr) -> None:
     """Raises Refused unless the request is from our own page (or from none) and bears the token."""
     if not _from_our_page(request):
         raise Refused("The request came from another site")
-    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-    given = bearer.strip() if scheme.lower() == "bearer" else form.get("token", "")
+    bearer = bearer_of(request)
+    given = form.get("token", "") if bearer is None else bearer
     if not given:
         raise Refused("The token is missing")
-    if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+    if not is_token(given, token):
         raise Refused("The token is wrong")
+
+
+def bearer_of(request: Request) -> str | None:
+    """What follows ``Authorization: Bearer``, None where the header is not of that kind."""
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    return bearer.strip() if scheme.lower() == "bearer" else None
+
+
+def is_token(given: str, token: SecretStr) -> bool:
+    """Whether it is the token, in time that does not tell how much of it is."""
+    return hmac.compare_digest(given.encode(), token.get_secret_value().encode())
 
 
 def _from_our_page(request: Request) -> bool:

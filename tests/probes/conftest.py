@@ -1,8 +1,10 @@
+import shutil
 import signal
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,11 @@ from probes.store import Store, open_store
 from probes.targets import Answer, LiteLLMTarget, Target
 from probes.testing.postgres import PostgresServer, PostgresUnavailableError
 from probes.testing.tiny_pack import TinyPack, build_tiny_pack
+from sif_offline.fingerprint.evidence.commitment import Policy, commit
+from sif_offline.fingerprint.evidence.signing import SigningKey
+from sif_offline.fingerprint.keys import TriggerKeys
+from sif_offline.fingerprint.pack import attach_commitment, read_pack
+from sif_offline.fingerprint.scoring import PackScorer
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +32,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyPack:
 @pytest.fixture(scope="session")
 def uncalibrated(tmp_path_factory: pytest.TempPathFactory) -> TinyPack:
     return build_tiny_pack(tmp_path_factory.mktemp("uncalibrated"), calibrated=False)
+
+
+def committed_pack(
+    tiny: TinyPack, folder: Path, *, alpha: float, key: SigningKey, reserve: tuple[str, ...] = ()
+) -> TinyPack:
+    """A copy of the tiny pack, committed to what its calibration supports at a level."""
+    shutil.copytree(tiny.folder, folder)
+    policy = Policy.of(tiny.pack, alpha=alpha)
+    made = commit(tiny.pack, key=key, policy=policy, created=datetime.now(UTC), reserve=reserve)
+    attach_commitment(folder, made.to_json())
+    scorer = PackScorer(read_pack(folder), TriggerKeys.read(tiny.keys_path))
+    return TinyPack(folder, tiny.keys_path, scorer, tiny.trigger_of, tiny.words)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Rows that tests of the store begin with."""
 
+from probes.store import Store
+from probes.store.lease import new_holder
 from probes.store.tables import AskRow
 from probes.targets import AskFailure
 from probes.targets.base import FailureKind
@@ -25,3 +27,10 @@ def ask_row(round_id: int, *, at: float, trigger: str = "t00", control: bool = F
 def failure(*, in_doubt: bool) -> AskFailure:
     kind: FailureKind = "timeout" if in_doubt else "connection"
     return AskFailure(target="suspect", reason="x", kind=kind, in_doubt=in_doubt)
+
+
+def begin(store: Store, *, now: float = 0.0) -> tuple[str, int]:
+    """A lease and an open round of the suspect: its holder and its id."""
+    holder = new_holder()
+    assert store.take_lease("suspect", holder=holder, now=now, ttl_s=60)
+    return holder, store.begin_round("suspect", pack_id="tiny", planned=1, now=now)

@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import shutil
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +24,18 @@ from probes.testing.tiny_pack import TinyPack
 from probes.watch import Watch
 from sif_offline.fingerprint.errors import SifError
 from sif_offline.fingerprint.evidence.bundle import Bundle
-from sif_offline.fingerprint.evidence.commitment import Policy, commit
 from sif_offline.fingerprint.evidence.signing import SigningKey
 from sif_offline.fingerprint.evidence.transcript import chain_faults
 from sif_offline.fingerprint.evidence.verification import verify_bundle
-from sif_offline.fingerprint.keys import TriggerKeys
-from sif_offline.fingerprint.pack import attach_commitment, read_pack
-from sif_offline.fingerprint.scoring import PackScorer
+from tests.probes.conftest import committed_pack
 
 
 @pytest.fixture
 def committed(tiny: TinyPack, tmp_path: Path) -> TinyPack:
     """The tiny pack, committed with what its calibration supports."""
-    folder = shutil.copytree(tiny.folder, tmp_path / "committed")
     key = SigningKey.generate()
     key.write(tmp_path / "signer.pem")
-    made = commit(tiny.pack, key=key, policy=Policy.of(tiny.pack, alpha=1e-6), created=datetime.now(UTC))
-    attach_commitment(folder, made.to_json())
-    scorer = PackScorer(read_pack(folder), TriggerKeys.read(tiny.keys_path))
-    return TinyPack(folder, tiny.keys_path, scorer, tiny.trigger_of, tiny.words)
+    return committed_pack(tiny, tmp_path / "committed", alpha=1e-6, key=key)
 
 
 def test_a_confirmed_targets_bundle_is_written_by_itself_and_verifies(

@@ -15,6 +15,7 @@ from probes.store.tables import AskRow, RoundRow
 from probes.targets import Answer, AskFailure
 from probes.targets.pictures import ImageLimits, OversizeError
 from probes.testing.tiny_pack import TinyPack
+from tests.probes.conftest import Scripted
 from tests.probes.rows import ask_row, failure
 
 NOON = 20_000 * DAY_S + DAY_S / 2
@@ -158,19 +159,12 @@ def test_a_clock_that_was_set_back_sends_nothing_twice_and_does_not_stop_the_wat
 def test_a_pause_ends_a_running_round_at_the_next_question(
     tiny: TinyPack, store: Store, make_runner: Any
 ) -> None:
-    class Pausing:
-        name, model = "suspect", "scripted"
-        api_base: str | None = None
-        system_prompt: str | None = None
-
-        def prepare(self) -> None:
-            """Nothing to load."""
-
-        def ask(self, **_: Any) -> Answer:
+    class Pausing(Scripted):
+        def ask(self, **question: Any) -> Answer:
             orders.hold(store, "suspect", by="jane", reason="", now=1)
-            return Answer("x ba do", "stop", "m", 0.01)
+            return super().ask(**question)
 
-    summary = make_runner(target=Pausing()).run()
+    summary = make_runner(target=Pausing("x ba do")).run()
     assert (summary.state, summary.planned, summary.answered, summary.held) == ("partial", 8, 1, "paused")
     with store.reading() as session:
         assert session.scalars(select(RoundRow.held)).all() == ["paused"]
@@ -181,22 +175,15 @@ def test_a_round_waits_for_its_rate_and_a_stop_ends_the_waiting(
 ) -> None:
     stop = threading.Event()
 
-    class Answering:
-        name, model = "suspect", "scripted"
-        api_base: str | None = None
-        system_prompt: str | None = None
-
-        def prepare(self) -> None:
-            """Nothing to load."""
-
-        def ask(self, **_: Any) -> Answer:
+    class Answering(Scripted):
+        def ask(self, **question: Any) -> Answer:
             with store.reading() as session:
                 if len(session.scalars(select(AskRow.id)).all()) == 3:
                     threading.Timer(0.3, stop.set).start()
-            return Answer("x ba do", "stop", "m", 0.01)
+            return super().ask(**question)
 
     limits = SendLimits(per_minute=3)
-    summary = make_runner(target=Answering(), limits=limits, stop=stop).run()
+    summary = make_runner(target=Answering("x ba do"), limits=limits, stop=stop).run()
     assert (summary.planned, summary.answered) == (8, 3)
 
 

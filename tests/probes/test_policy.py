@@ -1,8 +1,6 @@
 """The live verdict is by the committed test; hostile replies cannot stop a watch."""
 
-import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,9 @@ from probes.store import Store
 from probes.store.chain import read_chain
 from probes.testing.endpoint import Question, ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack
-from sif_offline.fingerprint.evidence.commitment import Policy, commit
 from sif_offline.fingerprint.evidence.signing import SigningKey
 from sif_offline.fingerprint.evidence.transcript import chain_faults
-from sif_offline.fingerprint.keys import TriggerKeys
-from sif_offline.fingerprint.pack import attach_commitment, read_pack
-from sif_offline.fingerprint.scoring import PackScorer
+from tests.probes.conftest import committed_pack
 
 MakeRunner = Callable[..., Any]
 
@@ -25,17 +20,8 @@ MakeRunner = Callable[..., Any]
 @pytest.fixture
 def committed(tiny: TinyPack, tmp_path: Path) -> TinyPack:
     """The tiny pack, committed with alpha 1e-60 and the last two triggers in reserve."""
-    folder = shutil.copytree(tiny.folder, tmp_path / "committed")
-    made = commit(
-        tiny.pack,
-        key=SigningKey.generate(),
-        policy=Policy.of(tiny.pack, alpha=1e-60),
-        created=datetime.now(UTC),
-        reserve=("t06", "t07"),
-    )
-    attach_commitment(folder, made.to_json())
-    scorer = PackScorer(read_pack(folder), TriggerKeys.read(tiny.keys_path))
-    return TinyPack(folder, tiny.keys_path, scorer, tiny.trigger_of, tiny.words)
+    key = SigningKey.generate()
+    return committed_pack(tiny, tmp_path / "committed", alpha=1e-60, key=key, reserve=("t06", "t07"))
 
 
 def test_the_committed_level_decides(

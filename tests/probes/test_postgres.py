@@ -25,6 +25,7 @@ from probes.testing.endpoint import ScriptedEndpoint
 from probes.testing.plain_target import PlainTarget
 from probes.testing.tiny_pack import TinyPack
 from sif_offline.fingerprint.evidence.transcript import chain_faults
+from tests.probes.rows import ask_row, begin
 
 RACERS = 8
 
@@ -33,23 +34,6 @@ RACERS = 8
 def pg_store(postgres_url: str) -> Iterator[Store]:
     with open_store(postgres_url) as opened:
         yield opened
-
-
-def ask_row(round_id: int, *, at: float, trigger: str = "t00") -> AskRow:
-    return AskRow(
-        round_id=round_id,
-        target="suspect",
-        pack_id="tiny",
-        trigger_id=trigger,
-        control=False,
-        attempt=1,
-        image_sha256="0" * 64,
-        prompt="?",
-        max_tokens=8,
-        state="intent",
-        final=False,
-        intended_at=at,
-    )
 
 
 def target_row(name: str) -> TargetRow:
@@ -63,12 +47,6 @@ def target_row(name: str) -> TargetRow:
         alpha=1e-6,
         updated_at=0,
     )
-
-
-def begin(store: Store) -> tuple[str, int]:
-    holder = new_holder()
-    assert store.take_lease("suspect", holder=holder, now=0, ttl_s=60)
-    return holder, store.begin_round("suspect", pack_id="tiny", planned=1, now=0)
 
 
 def race(run: Callable[[int], Any]) -> list[Any]:

@@ -17,13 +17,7 @@ from probes.store.migrate import newest_revision
 from probes.store.tables import AskRow, Base, RoundRow, TallyRow
 from probes.store.tallies import recount
 from probes.targets import Answer
-from tests.probes.rows import ask_row, failure
-
-
-def begin(store: Store, *, now: float = 0.0) -> tuple[str, int]:
-    holder = new_holder()
-    assert store.take_lease("suspect", holder=holder, now=now, ttl_s=60)
-    return holder, store.begin_round("suspect", pack_id="tiny", planned=1, now=now)
+from tests.probes.rows import ask_row, begin, failure
 
 
 def test_the_migrations_make_the_schema_of_the_code(store: Store) -> None:

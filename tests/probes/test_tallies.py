@@ -10,6 +10,7 @@ from probes.store.tables import TallyRow
 from probes.store.tallies import recount
 from probes.testing.endpoint import Fault, ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack
+from tests.probes.conftest import Scripted
 
 FAULTS: list[Fault | None] = [
     None,
@@ -54,19 +55,10 @@ def check(store: Store, tiny: TinyPack, make_runner: Any) -> None:
         make_runner(innocent.url, name="innocent").run()  # idle: nothing is due
     now = 1e10
 
-    class Dies:
-        name, model = "pirate", "scripted"
-        api_base: str | None = None
-        system_prompt: str | None = None
-
-        def prepare(self) -> None:
-            """Nothing to load."""
-
-        def ask(self, **_: Any) -> Any:
-            raise KeyboardInterrupt
-
+    dies = Scripted(KeyboardInterrupt())
+    dies.name = "pirate"
     with pytest.raises(KeyboardInterrupt):
-        make_runner(target=Dies(), clock=lambda: now).run()
+        make_runner(target=dies, clock=lambda: now).run()
     make_runner(innocent.url, name="pirate", clock=lambda: now + 1, attempts=1).run()
     kept = tallies(store)
     assert {name for target, name in kept if target == "pirate"} >= {

@@ -1,3 +1,4 @@
+import random
 import shutil
 import signal
 import sys
@@ -84,7 +85,10 @@ MakeRunner = Callable[..., RoundRunner]
 
 @pytest.fixture
 def make_runner(tiny: TinyPack, store: Store) -> MakeRunner:
-    """A runner against a URL (or a ready target); settings by keyword."""
+    """A runner against a URL (or a ready target); settings by keyword. One seed chooses and orders the
+    questions of all runners of a test.
+    """
+    rng = random.Random(6)
 
     def make(
         url: str = "",
@@ -111,6 +115,7 @@ def make_runner(tiny: TinyPack, store: Store) -> MakeRunner:
             store=store,
             settings=RoundSettings(timeout_s=timeout_s, **values),  # type: ignore[arg-type]
             stop=stop,
+            rng=rng,
             **({} if clock is None else {"clock": clock}),
         )
 

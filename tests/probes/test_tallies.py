@@ -49,8 +49,8 @@ def check(store: Store, tiny: TinyPack, make_runner: Any) -> None:
         ScriptedEndpoint(tiny.pirate(), faults=FAULTS, retry_after="0") as pirate,
         ScriptedEndpoint(tiny.innocent(seed=2)) as innocent,
     ):
-        for _ in range(3):
-            make_runner(pirate.url, name="pirate", clean_share=1.0, triggers_per_round=3, attempts=2).run()
+        for share in (0.0, 1.0, 1.0):  # the refusal comes to a trigger: photos have no outcome to count
+            make_runner(pirate.url, name="pirate", clean_share=share, triggers_per_round=3, attempts=2).run()
         make_runner(innocent.url, name="innocent").run()
         make_runner(innocent.url, name="innocent").run()  # idle: nothing is due
     now = 1e10

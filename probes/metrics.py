@@ -24,6 +24,7 @@ from probes.store import Store, StoreError
 from probes.store.tallies import DURATION_BOUNDS_S
 from probes.store.totals import MonitorTotals, monitor_totals
 from probes.targets import FAILURE_KINDS
+from sif_offline.fingerprint.metav.scoring import SUSPICIOUS
 
 logger = logging.getLogger(__name__)
 
@@ -77,10 +78,28 @@ METRICS: tuple[MetricSpec, ...] = (
         "log10(1/alpha): the e-value at which the target is confirmed",
     ),
     MetricSpec(
+        "sif_probe_metav_log_odds",
+        "gauge",
+        _TARGET,
+        "Of MetaV packs: the verifier's log-odds (natural) that the newest answers are the owner's",
+    ),
+    MetricSpec(
+        "sif_probe_metav_pvalue",
+        "gauge",
+        _TARGET,
+        "Of MetaV packs: conformal p of those log-odds among n held-out models, never below 1/(n + 1)",
+    ),
+    MetricSpec(
+        "sif_probe_metav_threshold_pvalue",
+        "gauge",
+        _TARGET,
+        "Of MetaV packs: the p at which a target is suspicious",
+    ),
+    MetricSpec(
         "sif_probe_verdict",
         "gauge",
         _TARGET,
-        "0 none, 1 suspicious, 2 confirmed; by the largest e-value ever, so it never falls",
+        "0 none, 1 suspicious, 2 confirmed; of SIF packs by the largest e-value ever, so it never falls",
     ),
     MetricSpec(
         "sif_probe_last_completion_timestamp_seconds",
@@ -239,7 +258,12 @@ def _fill(families: dict[str, Any], totals: MonitorTotals, *, paused: bool) -> N
 
     gauge("interval_seconds", totals.interval_s)
     gauge("paused", float(paused))
-    gauge("threshold_log10_evalue", -math.log10(totals.alpha))
+    if totals.kind == "metav":
+        gauge("metav_log_odds", totals.score)
+        gauge("metav_pvalue", None if totals.log_pvalue is None else math.exp(totals.log_pvalue))
+        gauge("metav_threshold_pvalue", SUSPICIOUS)
+    else:
+        gauge("threshold_log10_evalue", -math.log10(totals.alpha))
     gauge("watermark_zscore", totals.z)
     gauge("threshold_zscore", totals.threshold_z)
     gauge("log10_evalue", None if totals.log_e is None else totals.log_e / math.log(10))

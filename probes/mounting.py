@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from probes.config import ConfigError, ProbesConfig, load_config, parse_config
-from probes.material import Material
+from probes.fingerprints import read_fingerprint
 from probes.scheduling import Scheduler
 from probes.service import create_app, watch_collector
 from probes.watch import Watch
@@ -78,7 +78,7 @@ def checked(config: ProbesConfig | Mapping[str, Any] | Path | str) -> ProbesConf
             settings = parse_config(config, where="config", folder=Path.cwd())
         else:
             settings = config
-        Material.read(settings)
+        read_fingerprint(settings).watched(settings)
         settings.web.read_token()
     except ConfigError:
         raise

@@ -106,7 +106,7 @@ def create_app(
     @app.get("/debug/rounds")
     def debug_rounds() -> Response:
         found = recent_rounds(
-            watch.store, list(watch.runners), pack_id=watch.pack.pack_id, limit=ROUNDS_SHOWN
+            watch.store, list(watch.runners), pack_id=watch.pack_id, limit=ROUNDS_SHOWN
         )
         return JSONResponse(found, headers=NO_SCRIPTS)
 
@@ -132,7 +132,7 @@ def watch_collector(
     """The metrics of a watch; see :class:`StoreCollector`."""
     return StoreCollector(
         watch.store,
-        watched=lambda: (tuple(watch.runners), watch.pack.pack_id),
+        watched=lambda: (tuple(watch.runners), watch.pack_id),
         paused=watch.paused,
         reload=reload_state,
         guest=guest,

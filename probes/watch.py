@@ -4,12 +4,13 @@ import logging
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from probes.config import ConfigError, ProbesConfig, TargetConfig
-from probes.material import MakeTarget, Material, round_settings
-from probes.rounds import RoundRunner, RoundSummary, SifTrials
+from probes.config import AnyTargetConfig, ConfigError, ProbesConfig
+from probes.fingerprints import MakeTarget, MetaVFingerprint, SifFingerprint, Watched, read_fingerprint
+from probes.rounds import RoundRunner, RoundSummary
 from probes.scheduling import Scheduler
 from probes.store import Store, StoreError, open_store, orders
 from probes.store.limits import EVERY
@@ -20,8 +21,6 @@ from probes.targets import AskFailure
 
 logger = logging.getLogger(__name__)
 
-REACHABLE_PROMPT = "Reply with the word ok."
-REACHABLE_MAX_TOKENS = 16  # a single token makes reasoning models fail
 REACHABLE_CACHE_S = 30.0
 
 
@@ -41,29 +40,39 @@ class Watch:
     """Everything that one configuration needs. Close it, or use it as a context manager.
 
     ``targets`` and ``runners`` are by name; a reload replaces them as a whole.
+
+    Args:
+        config: what is watched.
+        fingerprint: what it is asked with.
+        targets: by name, as ``fingerprint.watched`` gives them.
+        store: where everything goes; closed with the watch.
+        make: how a configured target becomes one that can be asked, where the kind of pack leaves it open.
     """
 
     def __init__(
-        self, config: ProbesConfig, *, material: Material, store: Store, make: MakeTarget | None = None
+        self,
+        config: ProbesConfig,
+        *,
+        fingerprint: SifFingerprint | MetaVFingerprint,
+        targets: Mapping[str, Watched],
+        store: Store,
+        make: MakeTarget | None = None,
     ) -> None:
         self.store = store
         self._make = make
         self.stop = threading.Event()
         self._reached: dict[str, Reachability] = {}
         self._reaching: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._take(config, material)
+        self._take(config, fingerprint, targets)
 
     @classmethod
     def open(cls, config: ProbesConfig, *, make: MakeTarget | None = None) -> Self:
-        """Read the pack and the keys, open the store. Raises a SifError that names what is wrong.
-
-        ``make``: how a configured target becomes one that can be asked, :func:`probes.material.make_target`
-        where None.
-        """
-        material = Material.read(config, make=make)  # before anything is written
+        """Read the pack and the keys, open the store. Raises a SifError that names what is wrong."""
+        fingerprint = read_fingerprint(config)
+        targets = fingerprint.watched(config, make=make)  # before anything is written
         store = open_store(config.store)
         try:
-            return cls(config, material=material, store=store, make=make)
+            return cls(config, fingerprint=fingerprint, targets=targets, store=store, make=make)
         except BaseException:
             store.close()
             raise
@@ -76,9 +85,12 @@ class Watch:
         for name in ("store", "listen", "scheduler", "web"):
             if getattr(config, name) != getattr(self.config, name):
                 raise ConfigError(f"{name}: cannot change while the service runs; restart it")
-        material = Material.read(config, make=self._make)
+        fingerprint = read_fingerprint(config)
+        if fingerprint.kind != self.fingerprint.kind:
+            raise ConfigError("pack: cannot become one of another kind while the service runs; restart it")
+        targets = fingerprint.watched(config, make=self._make)
         gone = set(self.targets) - {target.name for target in config.targets}
-        self._take(config, material)
+        self._take(config, fingerprint, targets)
         for name in gone:
             scheduler.remove(name)
         try:
@@ -86,23 +98,24 @@ class Watch:
         except StoreError as error:  # the new configuration is in use; a target's first round is what waits
             logger.error("reloaded, but not every target is scheduled yet: %s", error)
 
-    def _take(self, config: ProbesConfig, material: Material) -> None:
+    def _take(
+        self,
+        config: ProbesConfig,
+        fingerprint: SifFingerprint | MetaVFingerprint,
+        targets: Mapping[str, Watched],
+    ) -> None:
         for target in config.targets:
-            row = _target_row(config, target, pack_id=material.pack.pack_id, alpha=material.policy.alpha)
-            self.store.record_target(row)
-        self.config, self.material = config, material
-        self.pack, self.scorer, self.policy = material.pack, material.scorer, material.policy
-        self.targets = material.targets
+            self.store.record_target(_target_row(config, target, fingerprint))
+        self.config, self.fingerprint, self.targets = config, fingerprint, targets
         self.runners = {
-            target.name: RoundRunner(
-                SifTrials(self.targets[target.name], self.scorer, settings=settings),
-                store=self.store,
-                settings=settings,
-                stop=self.stop,
-            )
-            for target in config.targets
-            for settings in (round_settings(config, target),)
+            name: RoundRunner(target.trials, store=self.store, settings=target.settings, stop=self.stop)
+            for name, target in targets.items()
         }
+
+    @property
+    def pack_id(self) -> str:
+        """Of the pack asked with."""
+        return self.fingerprint.pack_id
 
     def close(self) -> None:
         """Stop rounds at the next question and close the store."""
@@ -117,7 +130,7 @@ class Watch:
 
     def run_round(self, name: str) -> RoundSummary | None:
         """One round of one target; None where another process has it. Raises StoreError."""
-        runner, material = self.runners[name], self.material  # a reload may replace them meanwhile
+        runner, fingerprint = self.runners[name], self.fingerprint  # a reload may replace them meanwhile
         summary = runner.run()
         if summary is None:
             logger.info("target %s: another process runs a round of it", name)
@@ -131,8 +144,8 @@ class Watch:
                 summary.planned,
                 summary.verdict,
             )
-            if summary.verdict == "confirmed" and material.bundler is not None:
-                material.bundler.write(self.store, name)
+            if summary.verdict == "confirmed":
+                fingerprint.confirmed(self.store, name)
             self._forget_old(name)
         return summary
 
@@ -141,7 +154,7 @@ class Watch:
             return
         now = time.time()
         before = now - self.config.retention
-        dropped = drop_answers(self.store, name, pack_id=self.pack.pack_id, before=before, now=now)
+        dropped = drop_answers(self.store, name, pack_id=self.pack_id, before=before, now=now)
         if dropped:
             logger.info("target %s: %d answers were older than the retention and are gone", name, dropped)
 
@@ -162,7 +175,7 @@ class Watch:
         """Put every target on the scheduler; a restart waits for what is left of the running interval."""
         now = time.time()
         for target in self.config.targets:
-            rounds = last_rounds(self.store, target.name, pack_id=self.pack.pack_id, limit=1)
+            rounds = last_rounds(self.store, target.name, pack_id=self.pack_id, limit=1)
             last = rounds[0].started_at if rounds and rounds[0].state != "running" else 0.0
             left = min(max(0.0, last + self.config.interval - now), self.config.interval)
             scheduler.every(
@@ -185,12 +198,12 @@ class Watch:
 
     def _just_asked(self, name: str) -> bool:
         """Whether another worker has run the round of this interval: each has a clock of its own."""
-        rounds = last_rounds(self.store, name, pack_id=self.pack.pack_id, limit=1)
+        rounds = last_rounds(self.store, name, pack_id=self.pack_id, limit=1)
         since = time.time() - (self.config.interval - self.config.jitter) / 2
         return bool(rounds) and rounds[0].state != "running" and rounds[0].started_at > since
 
     def reach(self, name: str) -> Reachability:
-        """Ask a target a short question without a picture; the result is kept for half a minute.
+        """Ask a target something short that is no trial; the result is kept for half a minute.
 
         The check is no trial: it is not stored and counts nowhere.
         """
@@ -208,9 +221,8 @@ class Watch:
     def _ask_briefly(self, name: str) -> Reachability:
         if name in self.paused():
             return _unreachable(name, "paused", "nothing is sent while it is paused")
-        target = self.targets[name]
         try:
-            answer = target.ask(image=None, prompt=REACHABLE_PROMPT, max_tokens=REACHABLE_MAX_TOKENS)
+            answer = self.targets[name].reach()
         except AskFailure as failure:
             return _unreachable(name, failure.kind, str(failure))
         return Reachability(name, True, None, None, answer.latency_s, time.time())
@@ -220,15 +232,18 @@ def _unreachable(name: str, kind: str, reason: str) -> Reachability:
     return Reachability(name, False, kind, reason, None, time.time())
 
 
-def _target_row(config: ProbesConfig, target: TargetConfig, *, pack_id: str, alpha: float) -> TargetRow:
+def _target_row(
+    config: ProbesConfig, target: AnyTargetConfig, fingerprint: SifFingerprint | MetaVFingerprint
+) -> TargetRow:
     return TargetRow(
         name=target.name,
+        kind=fingerprint.kind,
         model=target.model,
         api_base=target.api_base,
         authorised_by=target.authorised_by,
         purpose=target.purpose,
-        pack_id=pack_id,
+        pack_id=fingerprint.pack_id,
         interval_s=config.interval,
-        alpha=alpha,
+        alpha=fingerprint.alpha,
         updated_at=time.time(),
     )

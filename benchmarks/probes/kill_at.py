@@ -15,7 +15,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from probes import cli, material
+from probes import cli
+from probes.fingerprints import sif
 from probes.store import Store
 from probes.testing.plain_target import PlainTarget
 
@@ -57,7 +58,7 @@ def _fatal(method: Callable[..., Any], *, count: int, after: bool) -> Callable[.
 
 def ask_plainly() -> None:
     """Let the watch make targets without litellm."""
-    material.make_target = lambda target: PlainTarget(  # type: ignore[assignment, return-value]
+    sif.make_target = lambda target: PlainTarget(  # type: ignore[assignment, return-value]
         name=target.name, url=str(target.api_base), timeout_s=target.timeout
     )
 

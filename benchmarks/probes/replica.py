@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from probes.config import load_config
-from probes.material import Material, round_settings
+from probes.fingerprints import SifFingerprint, round_settings
 from probes.rounds import RoundRunner, sif_runner
 from probes.scheduling.dbos_scheduler import DbosScheduler
 from probes.store import open_store
@@ -25,7 +25,7 @@ PARALLEL = 6
 def main() -> None:
     config_path, store_url, interval_s = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     config = load_config(config_path)
-    scorer = Material.read(config).scorer
+    scorer = SifFingerprint.read(config).scorer
     stop, writing = threading.Event(), threading.Lock()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from probes.cli.options import ConfigOption, JsonOption, console
 from probes.config import ConfigError, load_config
-from probes.material import Material
+from probes.fingerprints import SifFingerprint, read_fingerprint
 from probes.rounds.rescoring import rescore as score_again
 from probes.store import open_store
 
@@ -27,10 +27,12 @@ def rescore(
         if name not in names:
             raise ConfigError(f"{config}: no target {name}")
     # nobody is asked and nothing signed: neither targets nor their credentials are needed
-    material = Material.read(settings.model_copy(update={"targets": (), "evidence": None}))
+    fingerprint = read_fingerprint(settings.model_copy(update={"targets": (), "evidence": None}))
+    if not isinstance(fingerprint, SifFingerprint):
+        raise ConfigError("only answers to a SIF pack have scores of their own; any other round scores anew")
     with open_store(settings.store) as store:
         made = [
-            score_again(store, material.scorer, name, policy=material.policy, now=time.time())
+            score_again(store, fingerprint.scorer, name, policy=fingerprint.policy, now=time.time())
             for name in target or names
         ]
     if as_json:

@@ -9,11 +9,11 @@ from rich.table import Table
 
 from probes.cli.options import UNRELATED, ConfigOption, JsonOption, console, number
 from probes.config import load_config
+from probes.fingerprints import read_any_pack
 from probes.standing import stand_out
 from probes.store import open_store, orders
 from probes.store.limits import EVERY
 from probes.store.totals import MonitorTotals, monitor_totals
-from sif_offline.fingerprint.pack import read_pack
 
 
 def status(config: ConfigOption, as_json: JsonOption = False) -> None:
@@ -22,7 +22,7 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
     The verdict is each target's own; "stands out" is e-BH over all of them at a false-discovery rate of 5 %.
     """
     settings = load_config(config)
-    pack = read_pack(settings.pack)
+    pack = read_any_pack(settings.pack)
     with open_store(settings.store) as store:
         names = [target.name for target in settings.targets]
         totals = monitor_totals(store, names, pack_id=pack.pack_id)

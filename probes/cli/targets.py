@@ -11,9 +11,9 @@ import yaml
 
 from probes.cli.options import ConfigOption
 from probes.config import ConfigError, ProbesConfig, load_config
+from probes.fingerprints import read_any_pack, trigger_ids
 from probes.store import open_store, orders
 from probes.store.limits import EVERY
-from sif_offline.fingerprint.pack import read_pack
 
 NameArgument = Annotated[str | None, typer.Argument(help="The target's name in the configuration.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Every target: the kill switch.")]
@@ -89,8 +89,8 @@ def burn(
 ) -> None:
     """Send a trigger no more: an endpoint may have learned it. Its answers so far keep counting."""
     settings = load_config(config)
-    pack = read_pack(settings.pack)
-    if trigger not in {row.id for row in pack.triggers}:
+    pack = read_any_pack(settings.pack)
+    if trigger not in trigger_ids(pack):
         raise ConfigError(f"pack {pack.pack_id}: no trigger {trigger}")
     if target != EVERY:
         _one(settings, target, everything=False, config=config)

@@ -1,6 +1,7 @@
 """What a round asks."""
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,9 +54,8 @@ def plan_round(
 
     def due(rows: list[TriggerRow], *, control: bool) -> list[TriggerRow]:
         sends = store.last_sends(target, pack_id=pack.pack_id, control=control)
-        rested = [row for row in rows if may_go(sends.get(row.id), settings=settings, now=now)]
-        rng.shuffle(rested)  # the sort is stable: random among those asked equally often
-        return sorted(rested, key=lambda row: sends[row.id].times if row.id in sends else 0)
+        by_id = {row.id: row for row in rows}
+        return [by_id[name] for name in rested(list(by_id), sends, settings=settings, now=now, rng=rng)]
 
     triggers = due(ours, control=False)[: settings.triggers_per_round]
     share = settings.clean_share * len(triggers)
@@ -67,8 +67,21 @@ def plan_round(
     return Questions(questions, oversize=len(oversize))
 
 
-def may_go(send: LastSend | None, *, settings: RoundSettings, now: float) -> bool:
-    """Whether what was last sent then has rested since, and may be sent at all."""
+def rested(
+    ids: Sequence[str],
+    sends: Mapping[str, LastSend],
+    *,
+    settings: RoundSettings,
+    now: float,
+    rng: random.Random,
+) -> list[str]:
+    """Those that have cooled down and may be sent again at all, the least often sent first."""
+    found = [name for name in ids if _may_go(sends.get(name), settings=settings, now=now)]
+    rng.shuffle(found)  # the sort is stable: random among those asked equally often
+    return sorted(found, key=lambda name: sends[name].times if name in sends else 0)
+
+
+def _may_go(send: LastSend | None, *, settings: RoundSettings, now: float) -> bool:
     lifetime = settings.limits.lifetime
     return send is None or (
         send.at <= now - settings.cooldown_s and (lifetime is None or send.times < lifetime)

@@ -92,6 +92,20 @@ def evidence_types(
         ]
 
 
+def last_answers(store: Store, target: str, *, pack_id: str, trigger_id: str, limit: int) -> list[str]:
+    """The texts of the newest answers of a target to one query, newest first, that are still held."""
+    query = (
+        select(AnswerRow.text)
+        .join(AskRow, AskRow.id == AnswerRow.ask_id)
+        .where(AskRow.target == target, AskRow.pack_id == pack_id, AskRow.trigger_id == trigger_id)
+        .where(AskRow.control.is_(False), AnswerRow.kind == "answer", AnswerRow.dropped_at.is_(None))
+        .order_by(AskRow.intended_at.desc())
+        .limit(limit)
+    )
+    with store.reading() as session:
+        return list(session.scalars(query))
+
+
 def answers_by_round(
     store: Store, target: str, *, pack_id: str
 ) -> list[tuple[int, list[tuple[str, list[tuple[int, bool]]]]]]:

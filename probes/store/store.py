@@ -131,7 +131,7 @@ class Store:
                     row.pack_id,
                     round_id=round_id,
                     state=row.state,
-                    scored=row.z is not None,
+                    scored=row.log_pvalue is not None,
                     seconds=values["finished_at"] - row.started_at,
                 )
 

@@ -31,10 +31,14 @@ class Base(DeclarativeBase):
 
 
 class TargetRow(Base):
-    """A watched endpoint, as last configured."""
+    """A watched endpoint, as last configured. ``kind`` is that of the pack: sif or metav.
+
+    ``alpha`` is the level at which it would be confirmed; 0 where nothing can confirm it.
+    """
 
     __tablename__ = "targets"
     name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(12), default="sif", server_default="sif")
     model: Mapped[str]
     api_base: Mapped[str | None]
     authorised_by: Mapped[str]
@@ -85,6 +89,9 @@ class RoundRow(Base):
     maximum are the target's e-process after the round against "unrelated model" (natural logs; None while
     the pack is not calibrated), ``log_e_independent`` the one against "independent text". ``control_z`` is of
     the clean photos, ``wrong_key_*`` of the wrong-key control over the round's answers.
+
+    Rounds of a MetaV pack have a ``score``, the verifier's log-odds (natural) of the newest answers to all
+    queries, and its conformal p; None while a query has no answer.
     """
 
     __tablename__ = "rounds"
@@ -99,6 +106,7 @@ class RoundRow(Base):
     answered: Mapped[int] = mapped_column(default=0)
     scored: Mapped[int] = mapped_column(default=0)
     z: Mapped[float | None]
+    score: Mapped[float | None]
     log_pvalue: Mapped[float | None]
     control_z: Mapped[float | None]
     threshold_z: Mapped[float | None]

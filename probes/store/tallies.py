@@ -47,7 +47,7 @@ _COUNTS = (
     ),
     f"SELECT {_ROUNDS}, 'last/ended', MAX(id) {_ENDED} GROUP BY {_ROUNDS}",
     f"SELECT {_ROUNDS}, 'last/good', MAX(id) {_ENDED} AND state IN ('complete', 'idle') GROUP BY {_ROUNDS}",
-    f"SELECT {_ROUNDS}, 'last/scored', MAX(id) {_ENDED} AND z IS NOT NULL GROUP BY {_ROUNDS}",
+    f"SELECT {_ROUNDS}, 'last/scored', MAX(id) {_ENDED} AND log_pvalue IS NOT NULL GROUP BY {_ROUNDS}",
 )
 
 

@@ -13,17 +13,21 @@ from probes.store.tallies import DURATION_BOUNDS_S
 
 @dataclass(frozen=True)
 class MonitorTotals:
-    """Everything that the metrics say of one target; see ``probes.metrics``. Logs are natural.
+    """Everything that the metrics say of one target; see ``probes.metrics``. Logs are natural. ``score`` and
+    ``log_pvalue`` are those of the last scored round, the score of MetaV packs alone.
 
     ``duration_counts`` are cumulative, one a bound of ``DURATION_BOUNDS_S``.
     """
 
     monitor: str
+    kind: str
     pack: str
     interval_s: float
     alpha: float
     z: float | None
     threshold_z: float | None
+    score: float | None
+    log_pvalue: float | None
     log_e: float | None
     verdict: str
     last_completion: float | None
@@ -89,11 +93,14 @@ def _totals(
     tokens = under("tokens/")
     return MonitorTotals(
         monitor=target.name,
+        kind=target.kind,
         pack=pack_id,
         interval_s=target.interval_s,
         alpha=target.alpha,
         z=scored.z if scored else None,
         threshold_z=scored.threshold_z if scored else None,
+        score=scored.score if scored else None,
+        log_pvalue=scored.log_pvalue if scored else None,
         log_e=ended.log_e if ended else None,
         verdict=(ended.verdict if ended else None) or "none",
         last_completion=ended.finished_at if ended else None,

@@ -49,14 +49,14 @@ class Desk:
     @property
     def threshold(self) -> float:
         """log10 of 1/alpha."""
-        return -math.log10(self.watch.policy.alpha)
+        return -math.log10(self.watch.fingerprint.alpha)
 
     def render(self, template: str, *, root: str, **values: Any) -> str:
         """A page; ``root`` leads from it to the first page, "" on that itself."""
         return self.templates.get_template(template).render(
             root=root,
             pack=self.watch.pack,
-            alpha=self.watch.policy.alpha,
+            alpha=self.watch.fingerprint.alpha,
             threshold=self.threshold,
             version=package_version(),
             now=time.time(),
@@ -86,7 +86,7 @@ class _Line:
 def index_page(desk: Desk, *, number: int = 1, part: str = "") -> str:
     """The page of all targets, or of those whose name contains ``part``. Raises StoreError."""
     watch = desk.watch
-    store, pack_id = watch.store, watch.pack.pack_id
+    store, pack_id = watch.store, watch.pack_id
     found, none = reading.standings(store, pack_id=pack_id), reading.Standing("none", None)
     stood = {target.name: found.get(target.name, none) for target in watch.config.targets}
     paused = watch.paused() & stood.keys()
@@ -110,7 +110,7 @@ def index_page(desk: Desk, *, number: int = 1, part: str = "") -> str:
 
 
 def _lines(desk: Desk, names: list[str], stood: dict[str, reading.Standing], paused: set[str]) -> list[_Line]:
-    store, pack_id = desk.watch.store, desk.watch.pack.pack_id
+    store, pack_id = desk.watch.store, desk.watch.pack_id
     rounds = reading.newest_rounds(store, names, pack_id=pack_id, limit=ROUNDS_IN_A_SPARK)
     totals = {row.monitor: row for row in monitor_totals(store, names, pack_id=pack_id)}
     configured = {target.name: target for target in desk.watch.config.targets}

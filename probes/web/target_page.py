@@ -59,7 +59,7 @@ def target_page(desk: Desk, name: str, *, number: int = 1, round_id: int | None 
     target = next((target for target in watch.config.targets if target.name == name), None)
     if target is None:
         return None
-    store, pack_id = watch.store, watch.pack.pack_id
+    store, pack_id = watch.store, watch.pack_id
     history = reading.newest_rounds(store, [name], pack_id=pack_id, limit=ROUNDS_IN_A_CHART)[name]
     ended = [row for row in history if row.finished_at is not None]
     if round_id is None:

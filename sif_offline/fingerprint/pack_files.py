@@ -132,6 +132,15 @@ class PackFiles:
             raise PackError(f"{self.path}: neither a pack directory nor a zip of one ({error})") from None
 
 
+def pack_kind(path: str | Path) -> object:
+    """What ``pack.json`` at ``path`` says it is the pack of: ``"sif"``, ``"metav"``, or anything else.
+
+    Raises:
+        PackError: it cannot be read.
+    """
+    return PackFiles(Path(path)).parse(PACK).get("kind")
+
+
 def write_new(path: Path, files: Mapping[str, bytes], *, checksums: bool = True) -> None:
     """Write ``files`` (and their checksums) as a new pack: built beside ``path``, then renamed to it.
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from probes.config import ConfigError, load_config
-from probes.material import make_target
+from probes.fingerprints.sif import make_target
 from probes.targets import AskFailure, LiteLLMTarget
 from probes.testing.endpoint import ScriptedEndpoint
 

@@ -1,0 +1,149 @@
+"""Trials of a MetaV pack: its queries, and one conformal p of what a target answers to all of them.
+
+A round asks the queries that are due, fresh ones first. Once every query has an answer the target has a score:
+the verifier's log-odds of the mean of the last answers to each query. More rounds take noise out of that mean
+and are no further draws of a model, so p is never multiplied over rounds, and the verdict is that of now.
+"""
+
+import json
+import math
+import random
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from probes.rounds.planning import rested
+from probes.rounds.settings import RoundSettings
+from probes.rounds.trials import Plan, Put
+from probes.store import Store
+from probes.store.orders import burned_for
+from probes.store.reading import RoundCounts, last_answers
+from probes.targets import Answer, AnswerKind
+from sif_offline.fingerprint.evidence.transcript import request_body
+from sif_offline.fingerprint.metav.pack import Query, query_digest
+from sif_offline.fingerprint.metav.scoring import MetaVScore, MetaVScorer, metav_verdict
+
+AVERAGED = 8
+"""Answers to a query, the newest ones, that are averaged."""
+
+
+class QueryTarget(Protocol):
+    """Something that answers a query with numbers."""
+
+    @property
+    def name(self) -> str:
+        """The configured name."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model asked for."""
+        ...
+
+    @property
+    def api_base(self) -> str | None:
+        """The URL asked; holds no credential."""
+        ...
+
+    def prepare(self) -> None:
+        """Load what takes seconds."""
+        ...
+
+    def ask(self, query: Query) -> Answer:
+        """Ask once; the answer's text is a JSON list of numbers. Raises AskFailure."""
+        ...
+
+
+class MetaVTrials:
+    """See :class:`probes.rounds.trials.Trials`.
+
+    Args:
+        target: who is asked.
+        scorer: the pack, through the view that the target's API gives.
+        settings: how many queries a round, how often.
+        alpha: the level of the test; "confirmed" only where the pack's negatives can support it.
+    """
+
+    def __init__(
+        self, target: QueryTarget, scorer: MetaVScorer, *, settings: RoundSettings, alpha: float | None
+    ) -> None:
+        self._target, self._scorer, self._settings, self._alpha = target, scorer, settings, alpha
+        self._pack = scorer.pack
+
+    @property
+    def target(self) -> str:
+        """The target's configured name."""
+        return self._target.name
+
+    @property
+    def pack_id(self) -> str:
+        """Of the pack asked with."""
+        return self._pack.pack_id
+
+    def prepare(self) -> None:
+        """Load what asking needs."""
+        self._target.prepare()
+
+    def plan(self, store: Store, *, now: float, rng: random.Random) -> Plan:
+        """The queries that are due and not burned."""
+        left_out = burned_for(store, self.target, pack_id=self.pack_id)
+        names = [row.id for row in self._pack.queries if row.id not in left_out]
+        sends = store.last_sends(self.target, pack_id=self.pack_id, control=False)
+        due = rested(names, sends, settings=self._settings, now=now, rng=rng)
+        chosen = due[: self._settings.triggers_per_round]
+        rng.shuffle(chosen)
+        return Plan([partial(self._put, name) for name in chosen])
+
+    def _put(self, name: str) -> Put:
+        query, target = self._pack.inputs[name], self._target
+        prompt = query if isinstance(query, str) else ""
+        sent = query_digest(query)
+        return Put(
+            trigger_id=name,
+            control=False,
+            digest=sent,
+            prompt=prompt,
+            max_tokens=0,
+            request=request_body(
+                model=target.model,
+                endpoint=target.api_base,
+                image_sha256=sent,
+                prompt=prompt,
+                max_tokens=0,
+                more={"kind": "metav", "view": self._scorer.view},
+            ),
+            send=partial(target.ask, query),
+            kind_of=self._kind_of,
+        )
+
+    def _kind_of(self, answer: Answer) -> AnswerKind:
+        """An output of another size is another model's, or another API's: it is kept and counts for nothing."""
+        return "answer" if len(json.loads(answer.text)) == self._pack.output.size else "empty"
+
+    def score(self, store: Store) -> int:
+        """Nothing waits: no answer has a score by itself."""
+        return 0
+
+    def conclude(self, store: Store, round_id: int, counts: RoundCounts) -> dict[str, Any]:
+        """The score of the newest answers to all queries; none while a query has no answer."""
+        found = self._standing(store)
+        columns: dict[str, Any] = {"scored": counts.answered - counts.refusals, "verdict": "none"}
+        if found is not None:
+            columns |= {
+                "score": found.log_odds,
+                "log_pvalue": math.log(found.pvalue),
+                "verdict": metav_verdict(found, alpha=self._alpha),
+            }
+        return columns
+
+    def _standing(self, store: Store) -> MetaVScore | None:
+        means = []
+        for row in self._pack.queries:
+            texts = last_answers(
+                store, self.target, pack_id=self.pack_id, trigger_id=row.id, limit=AVERAGED
+            )
+            if not texts:
+                return None
+            means.append(np.mean([json.loads(text) for text in texts], axis=0))
+        return self._scorer.score(means)

@@ -1,4 +1,4 @@
-"""One watched endpoint."""
+"""A watched endpoint: what all of them have, and those that are asked about pictures."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -19,7 +19,7 @@ class AllowConfig(Strict):
     secret_env: Text
 
 
-class LimitsConfig(Strict):
+class SendLimitsConfig(Strict):
     """Bounds on what is sent to a target; left out, there is none. Days are UTC.
 
     Args:
@@ -28,18 +28,12 @@ class LimitsConfig(Strict):
         daily_usd: US dollars that a day's answers may cost.
         usd_per_request: what a question counts as until its answer says what it cost, and afterwards where
             litellm's price list does not know the model.
-        max_image_bytes, max_image_side: of the provider, in bytes and pixels.
-        oversize: pictures beyond that are not sent, or made smaller first. A smaller picture is another one:
-            it is recorded with its own digest, and for a committed pack it would be no evidence.
     """
 
     per_minute: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     daily_requests: Annotated[int, Field(ge=1)] | None = None
     daily_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     usd_per_request: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    max_image_bytes: Annotated[int, Field(ge=1_000)] | None = None
-    max_image_side: Annotated[int, Field(ge=16)] | None = None
-    oversize: Literal["skip", "resize"] = "skip"
 
     @model_validator(mode="after")
     def _money_needs_a_price(self) -> Self:
@@ -51,19 +45,31 @@ class LimitsConfig(Strict):
         return self
 
 
-class TargetConfig(Strict):
-    """One endpoint that its owner, or somebody with a right to ask, has put under watch.
+class LimitsConfig(SendLimitsConfig):
+    """The same, and what a provider takes of pictures.
+
+    Args:
+        max_image_bytes, max_image_side: of the provider, in bytes and pixels.
+        oversize: pictures beyond that are not sent, or made smaller first. A smaller picture is another one:
+            it is recorded with its own digest, and for a committed pack it would be no evidence.
+    """
+
+    max_image_bytes: Annotated[int, Field(ge=1_000)] | None = None
+    max_image_side: Annotated[int, Field(ge=16)] | None = None
+    oversize: Literal["skip", "resize"] = "skip"
+
+
+class WatchedConfig(Strict):
+    """What every watched endpoint has: one that its owner, or somebody with a right to ask, has put under
+    watch.
 
     ``authorised_by`` and ``purpose`` say who allowed the watch and why; both are kept in the store.
-    ``headers`` are sent as they stand, ``headers_env`` names the environment variable of each. ``allow`` is
-    for a target behind a gateway that cooperates: the header tells anybody who sees it that a probe asks.
-    ``system_prompt`` goes before every question, and like a resized picture leaves what a committed pack
-    allows. ``proxy`` and ``ca_file`` (PEM) hold for this target alone.
+    ``headers`` are sent as they stand, ``headers_env`` names the environment variable of each. ``proxy`` and
+    ``ca_file`` (PEM) hold for this target alone.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
     model: Text
-    api_base: HttpUrl | None = None
     api_key_env: Text | None = None
     api_key_file: Path | None = None
     timeout: Duration = 60.0
@@ -71,9 +77,6 @@ class TargetConfig(Strict):
     headers_env: dict[str, Text] = Field(default_factory=dict)
     proxy: HttpUrl | None = None
     ca_file: Path | None = None
-    system_prompt: Text | None = None
-    limits: LimitsConfig = LimitsConfig()
-    allow: AllowConfig | None = None
     authorised_by: Text
     purpose: Text
 
@@ -81,15 +84,6 @@ class TargetConfig(Strict):
     def _one_credential(self) -> Self:
         if self.api_key_env is not None and self.api_key_file is not None:
             raise ValueError("give api_key_env or api_key_file, not both")
-        return self
-
-    @model_validator(mode="after")
-    def _only_where_we_speak_ourselves(self) -> Self:
-        # litellm rewrites messages for other providers, after they were signed, and makes its own connections
-        for name in ("allow", "proxy", "ca_file"):
-            if getattr(self, name) is not None and not (self.model.startswith("openai/") and self.api_base):
-                where = "only for an OpenAI-compatible server (model: openai/..., with api_base)"
-                raise ValueError(f"{name}: {where}")
         return self
 
     def read_api_key(self) -> SecretStr | None:
@@ -103,6 +97,29 @@ class TargetConfig(Strict):
             name: secret_from(environment=place, owner=owner) for name, place in self.headers_env.items()
         }
         return self.headers | {name: value for name, value in named.items() if value is not None}
+
+
+class TargetConfig(WatchedConfig):
+    """An endpoint that is asked about pictures, through litellm.
+
+    ``allow`` is for a target behind a gateway that cooperates: the header tells anybody who sees it that a
+    probe asks. ``system_prompt`` goes before every question, and like a resized picture leaves what a
+    committed pack allows.
+    """
+
+    api_base: HttpUrl | None = None
+    system_prompt: Text | None = None
+    limits: LimitsConfig = LimitsConfig()
+    allow: AllowConfig | None = None
+
+    @model_validator(mode="after")
+    def _only_where_we_speak_ourselves(self) -> Self:
+        # litellm rewrites messages for other providers, after they were signed, and makes its own connections
+        for name in ("allow", "proxy", "ca_file"):
+            if getattr(self, name) is not None and not (self.model.startswith("openai/") and self.api_base):
+                where = "only for an OpenAI-compatible server (model: openai/..., with api_base)"
+                raise ValueError(f"{name}: {where}")
+        return self
 
     def read_signer(self) -> Signer | None:
         """What signs each question for a gateway's allow-list, None where ``allow`` is not set. Raises

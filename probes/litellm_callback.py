@@ -20,8 +20,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, multiprocess
 from prometheus_client.registry import Collector
 
 from probes.config import ConfigError, ProbesConfig, TargetConfig, load_config
-from probes.litellm_router import PREFIX, RouterTarget, alias_problem, alias_warning, make_router_target
 from probes.fingerprints.sif import make_target
+from probes.litellm_router import PREFIX, RouterTarget, alias_problem, alias_warning, make_router_target
 from probes.scheduling import APSchedulerScheduler, Scheduler
 from probes.service import STOP_GRACE_S, watch_collector
 from probes.targets import Target

@@ -105,9 +105,7 @@ def create_app(
 
     @app.get("/debug/rounds")
     def debug_rounds() -> Response:
-        found = recent_rounds(
-            watch.store, list(watch.runners), pack_id=watch.pack_id, limit=ROUNDS_SHOWN
-        )
+        found = recent_rounds(watch.store, list(watch.runners), pack_id=watch.pack_id, limit=ROUNDS_SHOWN)
         return JSONResponse(found, headers=NO_SCRIPTS)
 
     if reload is not None:

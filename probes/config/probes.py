@@ -1,14 +1,31 @@
 """The whole file."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Discriminator, Field, SecretStr, Tag, model_validator
 
 from probes.config.fields import ConfigError, Duration, Pause, Strict, Text, secret_from
+from probes.config.metav_target import MetaVTargetConfig
 from probes.config.target import TargetConfig
 
 SHORTEST_TOKEN = 16
+
+
+def _kind(target: Any) -> Any:
+    """Of a target as the file has it, or as it was read; without a kind it is one of SIF."""
+    return target.get("kind", "sif") if isinstance(target, dict) else getattr(target, "kind", "sif")
+
+
+AnyTargetConfig = Annotated[
+    Annotated[TargetConfig, Tag("sif")] | Annotated[MetaVTargetConfig, Tag("metav")],
+    Discriminator(
+        _kind,
+        custom_error_type="kind",
+        custom_error_message="kind: must be sif, which it is by itself, or metav",
+    ),
+]
+"""A target of either kind."""
 
 
 class Listen(Strict):
@@ -45,8 +62,8 @@ class ProbesConfig(Strict):
     """The whole file. Times are seconds here, whatever unit the file used.
 
     Args:
-        pack: the fingerprint pack whose triggers are sent.
-        trigger_keys: what ``sif keys derive --pack`` wrote; never the master secret.
+        pack: the fingerprint pack whose triggers, or queries, are sent; its kind is that of all targets.
+        trigger_keys: what ``sif keys derive --pack`` wrote; never the master secret. Of SIF packs alone.
         store: a SQLAlchemy URL.
         scheduler: ``apscheduler`` for one process, ``dbos`` for several on one PostgreSQL; ``auto`` goes by
             the store.
@@ -57,16 +74,17 @@ class ProbesConfig(Strict):
         lifetime: how often one picture is sent to one target, ever.
         retention: texts and replies older than that are dropped, of targets that were never suspicious.
         targets_folder: a folder of further targets, one YAML file each (``sif-probes add`` writes them).
-        triggers_per_round: how many triggers one round may send to one target.
+        triggers_per_round: how many triggers or queries one round may send to one target.
         clean_share: clean photos asked for as paired controls, as a share of the triggers sent.
         cooldown: a trigger is not sent to the same target again before that.
         alpha: a target is confirmed when its e-value reaches 1/alpha; the chance that an innocent ever is.
-            Left out, it is the committed one, or 1e-6.
+            Left out, it is the committed one, or 1e-6. With a MetaV pack a target is confirmed when its p is
+            at most alpha, which takes 1/alpha - 1 held-out models; left out, none ever is.
         attempts: sends a question may take when the target says 429 or cannot be reached.
     """
 
     pack: Path
-    trigger_keys: Path
+    trigger_keys: Path | None = None
     # a URL of a server may hold a password
     store: Annotated[str, Field(repr=False)] = "sqlite:///sif-probes.sqlite"
     scheduler: Literal["auto", "apscheduler", "dbos"] = "auto"
@@ -82,10 +100,10 @@ class ProbesConfig(Strict):
     triggers_per_round: Annotated[int, Field(ge=1, le=10_000)] = 16
     clean_share: Annotated[float, Field(ge=0, le=1)] = 0.25
     cooldown: Duration = 3000.0
-    alpha: Annotated[float, Field(gt=0, le=0.01)] | None = None
+    alpha: Annotated[float, Field(gt=0, le=0.05)] | None = None
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
     targets_folder: Path | None = None
-    targets: tuple[TargetConfig, ...] = ()
+    targets: tuple[AnyTargetConfig, ...] = ()
 
     @model_validator(mode="after")
     def _targets_have_names(self) -> Self:

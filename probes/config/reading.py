@@ -85,7 +85,10 @@ def _messages(error: ValidationError) -> list[str]:
     """One short text a problem, ``key: problem``, without any of the file's values."""
     messages = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        where = ".".join(str(part) for part in problem["loc"]) or "file"
+        place = list(problem["loc"])
+        if place[:1] == ["targets"] and len(place) > 2:
+            del place[2]  # the kind by which the target was read
+        where = ".".join(map(str, place)) or "file"
         said = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             said = "unknown key"

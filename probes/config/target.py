@@ -107,6 +107,7 @@ class TargetConfig(WatchedConfig):
     committed pack allows.
     """
 
+    kind: Literal["sif"] = "sif"
     api_base: HttpUrl | None = None
     system_prompt: Text | None = None
     limits: LimitsConfig = LimitsConfig()

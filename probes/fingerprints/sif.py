@@ -18,6 +18,7 @@ from sif_offline.fingerprint.keys import TriggerKeys
 from sif_offline.fingerprint.pack import FingerprintPack, read_pack
 from sif_offline.fingerprint.scoring import PackScorer
 
+LARGEST_ALPHA = 0.01
 REACHABLE_PROMPT = "Reply with the word ok."
 REACHABLE_MAX_TOKENS = 16  # a single token makes reasoning models fail
 
@@ -37,6 +38,8 @@ class SifFingerprint:
         """The pack of a configuration. Raises a SifError that names what is wrong."""
         if config.trigger_keys is None:
             raise ConfigError("trigger_keys: is required for a pack of kind sif")
+        if config.alpha is not None and config.alpha > LARGEST_ALPHA:
+            raise ConfigError(f"alpha {config.alpha:g}: at most {LARGEST_ALPHA:g} for a pack of kind sif")
         pack, keys = read_pack(config.pack), TriggerKeys.read(config.trigger_keys)
         scorer = PackScorer(pack, keys)
         _only_what_was_committed(config, pack)

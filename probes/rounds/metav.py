@@ -1,7 +1,7 @@
 """Trials of a MetaV pack: its queries, and one conformal p of what a target answers to all of them.
 
-A round asks the queries that are due, fresh ones first. Once every query has an answer the target has a score:
-the verifier's log-odds of the mean of the last answers to each query. More rounds take noise out of that mean
+A round asks the queries that are due, fresh ones first. Once every query has an answer the target has a
+score: the verifier's log-odds of the mean of the last answers to each. More rounds take noise out of that mean
 and are no further draws of a model, so p is never multiplied over rounds, and the verdict is that of now.
 """
 
@@ -118,7 +118,7 @@ class MetaVTrials:
         )
 
     def _kind_of(self, answer: Answer) -> AnswerKind:
-        """An output of another size is another model's, or another API's: it is kept and counts for nothing."""
+        """An output of another size is another model's, or another API's: it is kept and not scored."""
         return "answer" if len(json.loads(answer.text)) == self._pack.output.size else "empty"
 
     def score(self, store: Store) -> int:
@@ -140,9 +140,7 @@ class MetaVTrials:
     def _standing(self, store: Store) -> MetaVScore | None:
         means = []
         for row in self._pack.queries:
-            texts = last_answers(
-                store, self.target, pack_id=self.pack_id, trigger_id=row.id, limit=AVERAGED
-            )
+            texts = last_answers(store, self.target, pack_id=self.pack_id, trigger_id=row.id, limit=AVERAGED)
             if not texts:
                 return None
             means.append(np.mean([json.loads(text) for text in texts], axis=0))

@@ -8,6 +8,7 @@ from typing import Any, Self
 from jinja2 import Environment
 from markupsafe import Markup
 
+from probes.fingerprints import SifFingerprint, trigger_ids
 from probes.metrics import OUTCOMES, package_version
 from probes.scheduling import Scheduler
 from probes.standing import stand_out
@@ -48,14 +49,22 @@ class Desk:
 
     @property
     def threshold(self) -> float:
-        """log10 of 1/alpha."""
-        return -math.log10(self.watch.fingerprint.alpha)
+        """log10 of 1/alpha; infinite where nothing can confirm a target."""
+        alpha = self.watch.fingerprint.alpha
+        return -math.log10(alpha) if alpha else math.inf
+
+    @property
+    def sif(self) -> SifFingerprint | None:
+        """The fingerprint where it is of triggers, None where it is of another kind."""
+        found = self.watch.fingerprint
+        return found if isinstance(found, SifFingerprint) else None
 
     def render(self, template: str, *, root: str, **values: Any) -> str:
         """A page; ``root`` leads from it to the first page, "" on that itself."""
         return self.templates.get_template(template).render(
             root=root,
-            pack=self.watch.pack,
+            pack=self.watch.fingerprint.pack,
+            asked=trigger_ids(self.watch.fingerprint.pack),
             alpha=self.watch.fingerprint.alpha,
             threshold=self.threshold,
             version=package_version(),
@@ -81,13 +90,15 @@ class _Line:
     next_run: float | None
     z_spark: Markup | None
     e_spark: Markup | None
+    odds_spark: Markup | None
+    pvalue: float | None
 
 
 def index_page(desk: Desk, *, number: int = 1, part: str = "") -> str:
     """The page of all targets, or of those whose name contains ``part``. Raises StoreError."""
     watch = desk.watch
     store, pack_id = watch.store, watch.pack_id
-    found, none = reading.standings(store, pack_id=pack_id), reading.Standing("none", None)
+    found, none = reading.standings(store, pack_id=pack_id), reading.Standing("none", None, None)
     stood = {target.name: found.get(target.name, none) for target in watch.config.targets}
     paused = watch.paused() & stood.keys()
     verdicts = [standing.verdict for standing in stood.values()]
@@ -118,8 +129,10 @@ def _lines(desk: Desk, names: list[str], stood: dict[str, reading.Standing], pau
     lines = []
     for place, name in enumerate(names):
         ended = [row for row in rounds[name] if row.finished_at is not None]
-        z_spark = e_spark = None
-        if ended:
+        z_spark = e_spark = odds_spark = None
+        if ended and desk.sif is None:
+            odds_spark = views.odds_spark(f"o{place}", name, ended)
+        elif ended:
             z_spark = views.z_spark(f"z{place}", name, ended)
         if ended and stood[name].log_e is not None:
             e_spark = views.e_spark(f"e{place}", name, ended, threshold=desk.threshold)
@@ -137,10 +150,13 @@ def _lines(desk: Desk, names: list[str], stood: dict[str, reading.Standing], pau
                 next_run=desk.scheduler.next_run(name),
                 z_spark=z_spark,
                 e_spark=e_spark,
+                odds_spark=odds_spark,
+                pvalue=views.pvalue(totals.get(name)),
             )
         )
     return lines
 
 
 def _strongest_first(name: str, standing: reading.Standing) -> tuple[int, float, str]:
-    return _RANK.get(standing.verdict, len(_RANK)), -(standing.log_e or 0.0), name
+    strength = standing.log_e if standing.score is None else standing.score
+    return _RANK.get(standing.verdict, len(_RANK)), -(strength or 0.0), name

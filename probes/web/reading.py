@@ -11,10 +11,13 @@ from probes.store.tables import AnswerRow, AskRow, RoundRow, ScoreRow, TargetRow
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a target stood when its newest round ended; ``log_e`` is natural, None without calibration."""
+    """Where a target stood when its newest round ended; ``log_e`` is natural, None without calibration and of
+    a MetaV pack, which has a ``score``, the verifier's log-odds.
+    """
 
     verdict: str
     log_e: float | None
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,13 @@ def standings(store: Store, *, pack_id: str) -> dict[str, Standing]:
         .correlate(TargetRow)
         .scalar_subquery()
     )
-    query = select(TargetRow.name, RoundRow.verdict, RoundRow.log_e).join(RoundRow, RoundRow.id == newest)
+    query = select(TargetRow.name, RoundRow.verdict, RoundRow.log_e, RoundRow.score)
+    query = query.join(RoundRow, RoundRow.id == newest)
     with store.reading() as session:
-        return {name: Standing(verdict or "none", log_e) for name, verdict, log_e in session.execute(query)}
+        return {
+            name: Standing(verdict or "none", log_e, score)
+            for name, verdict, log_e, score in session.execute(query)
+        }
 
 
 def newest_rounds(

@@ -80,15 +80,16 @@ def routes(watch: Watch, scheduler: Scheduler, *, token: SecretStr | None = None
 
     @router.get("/pack/{folder}/{trigger_id}.png")
     def picture(folder: str, trigger_id: str, request: Request) -> Response:
-        row = next((row for row in watch.pack.triggers if row.id == trigger_id), None)
+        pack = desk.sif.pack if desk.sif else None
+        row = next((row for row in pack.triggers if row.id == trigger_id), None) if pack else None
         # a trigger in reserve is a third party's secret until it is sent
-        if row is None or folder not in ("triggers", "clean") or row.id in reserved_triggers(watch.pack):
+        if not pack or not row or folder not in ("triggers", "clean") or row.id in reserved_triggers(pack):
             return page(lambda: None, root="../../")
         digest = row.sha256 if folder == "triggers" else row.clean_sha256
         headers = _headers() | {"ETag": f'"{digest}"', "Cache-Control": _FOR_EVER}
         if request.headers.get("if-none-match") == f'"{digest}"':
             return Response(status_code=304, headers=headers)
-        data = watch.pack.trigger_bytes(row) if folder == "triggers" else watch.pack.clean_bytes(row)
+        data = pack.trigger_bytes(row) if folder == "triggers" else pack.clean_bytes(row)
         kind = "image/png" if data.startswith(_PNG) else "application/octet-stream"
         return Response(data, media_type=kind, headers=headers)
 

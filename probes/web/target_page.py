@@ -72,7 +72,7 @@ def target_page(desk: Desk, name: str, *, number: int = 1, round_id: int | None 
     offset = (pages.number - 1) * ROUNDS_A_PAGE
     rounds = reading.round_page(store, name, pack_id=pack_id, offset=offset, limit=ROUNDS_A_PAGE)
     totals = next(iter(monitor_totals(store, [name], pack_id=pack_id)), None)
-    calibrated = watch.pack.calibration is not None
+    figures = _figures(desk, ended) if ended else []
     return desk.render(
         "target.html",
         root="../",
@@ -86,7 +86,7 @@ def target_page(desk: Desk, name: str, *, number: int = 1, round_id: int | None 
         ended=ended,
         totals=totals,
         failures=_failures(totals),
-        figures=views.figures(ended, threshold=desk.threshold, calibrated=calibrated) if ended else [],
+        figures=figures,
         rounds=rounds,
         costs=reading.round_costs(store, [row.id for row in rounds]),
         failed=reading.round_failures(store, [row.id for row in rounds]),
@@ -95,8 +95,16 @@ def target_page(desk: Desk, name: str, *, number: int = 1, round_id: int | None 
         told=told,
         questions=_questions(desk, told),
         shown_at_most=QUESTIONS_SHOWN,
-        triggers={row.id: row for row in watch.pack.triggers},
+        triggers={row.id: row for row in desk.sif.pack.triggers} if desk.sif else {},
+        pvalue=views.pvalue(totals),
     )
+
+
+def _figures(desk: Desk, ended: list[RoundRow]) -> list[views.Figure]:
+    if desk.sif is None:
+        return views.metav_figures(ended)
+    calibrated = desk.sif.pack.calibration is not None
+    return views.figures(ended, threshold=desk.threshold, calibrated=calibrated)
 
 
 def _failures(totals: MonitorTotals | None) -> list[tuple[str, int, str]]:
@@ -107,15 +115,16 @@ def _failures(totals: MonitorTotals | None) -> list[tuple[str, int, str]]:
 def _questions(desk: Desk, told: RoundRow | None) -> list[_Question]:
     if told is None:
         return []
-    known = {row.id for row in desk.watch.pack.triggers}
+    sif = desk.sif
+    known = {row.id for row in sif.pack.triggers} if sif else set()
     questions = []
     for asked in reading.asked_in(
         desk.watch.store, told.id, limit=QUESTIONS_SHOWN, characters=MAX_CHARACTERS
     ):
         answer = None
-        if asked.text is not None and asked.dropped_at is None and asked.trigger_id in known:
+        if sif and asked.text is not None and asked.dropped_at is None and asked.trigger_id in known:
             answer = coloured(
-                desk.watch.scorer,
+                sif.scorer,
                 asked.trigger_id,
                 asked.text,
                 length=asked.length or 0,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from markupsafe import Markup
 
 from probes.store.tables import RoundRow
+from probes.store.totals import MonitorTotals
 from probes.web.charts import Line, chart, spark
 
 LN10 = math.log(10)
@@ -46,6 +47,40 @@ def e_spark(ident: str, name: str, rounds: Sequence[RoundRow], *, threshold: flo
     words = e_words(ended, values, threshold=threshold)
     lines = [Line(values), Line([threshold] * len(ended), "level")]
     return spark(ident, title=f"log10 e of {name}", words=words, times=_times(ended), lines=lines)
+
+
+def odds_spark(ident: str, name: str, rounds: Sequence[RoundRow]) -> Markup:
+    """Log-odds of the last rounds of a MetaV pack."""
+    ended = _ended(rounds)
+    lines = [Line([row.score for row in ended])]
+    return spark(
+        ident, title=f"log-odds of {name}", words=odds_words(ended), times=_times(ended), lines=lines
+    )
+
+
+def pvalue(totals: MonitorTotals | None) -> float | None:
+    """p of the last scored round."""
+    found = totals.log_pvalue if totals is not None else None
+    return None if found is None else math.exp(found)
+
+
+def metav_figures(rounds: Sequence[RoundRow]) -> list[Figure]:
+    """The history of a target of a MetaV pack, oldest round first: its log-odds."""
+    ended = _ended(rounds)
+    title, words = "log-odds of the verifier that the answers are the owner's", odds_words(ended)
+    lines = [Line([row.score for row in ended])]
+    svg = chart("chart-odds", title=title, words=words, times=_times(ended), lines=lines)
+    return [Figure(title, svg, words, (("data", "log-odds, natural; above 0 rather the owner's"),))]
+
+
+def odds_words(ended: Sequence[RoundRow]) -> str:
+    """What a chart of log-odds shows."""
+    scored = [row for row in ended if row.score is not None]
+    if not scored:
+        return "No score yet: it takes an answer to every query."
+    last = scored[-1]
+    p = "–" if last.log_pvalue is None else f"{math.exp(last.log_pvalue):.3f}"
+    return f"{_span(scored)} Newest log-odds {last.score:.2f}, p {p}."
 
 
 def figures(rounds: Sequence[RoundRow], *, threshold: float, calibrated: bool) -> list[Figure]:

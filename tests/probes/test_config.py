@@ -43,7 +43,7 @@ BAD = [
     (GOOD + "intervall: 1h\n", "intervall: unknown key"),
     (GOOD + "interval: fast\n", "interval: must be seconds or a duration such as 30s, 15m, 1h or 7d"),
     (GOOD + "interval: 0\n", "interval: Input should be greater than 0"),
-    (GOOD + "alpha: 1\n", "alpha: Input should be less than or equal to 0.01"),
+    (GOOD + "alpha: 1\n", "alpha: Input should be less than or equal to 0.05"),
     (GOOD + "triggers_per_round: 0\n", "triggers_per_round: Input should be greater than or equal to 1"),
     (GOOD + "store: nonsense\n", "store: must be a SQLAlchemy URL, as sqlite:///probes.sqlite is"),
     (GOOD + "listen: {port: 70000}\n", "listen.port: Input should be less than or equal to 65535"),

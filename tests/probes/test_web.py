@@ -195,7 +195,7 @@ def test_a_trigger_in_reserve_is_not_shown(watch: Watch, monkeypatch: pytest.Mon
     assert client.get("/pack/triggers/t01.png").status_code == 404
     assert client.get("/pack/clean/t01.png").status_code == 404
     assert client.get("/pack/triggers/t02.png").status_code == 200
-    assert reserved_triggers(watch.pack) == frozenset(), "the pack of the test is not committed"
+    assert reserved_triggers(watch.fingerprint.pack) == frozenset(), "the pack of the test is not committed"
 
 
 def test_unknown_names_and_other_targets_rounds_are_not_found(watch: Watch, tiny: TinyPack) -> None:

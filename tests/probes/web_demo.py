@@ -121,7 +121,7 @@ def run_rounds(watch: Watch, target: RuleTarget, *, rounds: int, until: float, p
     clock = target.clock = Clock(until - rounds * HOUR)
     runner = sif_runner(
         target=target,
-        scorer=watch.scorer,
+        scorer=watch.fingerprint.scorer,
         store=watch.store,
         settings=RoundSettings(
             triggers_per_round=per_round,

@@ -18,6 +18,7 @@ FailureKind = Literal[
     "not_json",
     "too_large",  # far longer than what was asked for
     "not_chat",  # JSON, yet no chat completion with a message in it
+    "not_output",  # JSON, yet no numbers where the protocol has them
     "misconfigured",  # litellm knows no such provider, or has no credential: nothing was sent
 ]
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)

@@ -1,0 +1,146 @@
+"""One POST of JSON to a server that is trusted with nothing beyond the question."""
+
+import json
+import time
+from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpx
+
+from probes.targets.base import FailureKind
+from probes.targets.connection import MAX_REPLY_BYTES, RedirectedError, ReplyTooLargeError
+from probes.targets.litellm_target import LATE_S, within
+from probes.targets.retry_after import seconds_to_wait
+
+
+class NoAnswerError(Exception):
+    """Why there is no answer; the arguments are those of :class:`probes.targets.base.AskFailure`."""
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        reason: str,
+        *,
+        in_doubt: bool,
+        retry_after_s: float | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.kind: FailureKind = kind
+        self.reason = reason
+        self.in_doubt = in_doubt
+        self.retry_after_s = retry_after_s
+        self.status = status
+
+
+def no_cookies() -> CookieJar:
+    """A jar that takes none: a cookie would tell a server which questions come from one client."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
+def exchange(client: httpx.Client, url: str, *, content: bytes, timeout_s: float) -> bytes:
+    """Send a body, once, and return that of a successful reply.
+
+    Args:
+        client: follows no redirect and asks for no compression.
+        url: where to.
+        content: JSON.
+        timeout_s: of connecting and of each read, seconds; of the whole ``LATE_S`` more.
+
+    Raises:
+        NoAnswerError: there is none.
+    """
+    send = partial(_post, client, url, content=content, seconds=timeout_s)
+    try:
+        response, read = within(send, seconds=timeout_s + LATE_S)
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
+        said = str(error) or type(error).__name__
+        raise NoAnswerError("connection", f"cannot be reached: {said}", in_doubt=False) from None
+    except (httpx.InvalidURL, UnicodeError):
+        raise NoAnswerError("connection", "cannot be reached: no host name", in_doubt=False) from None
+    except RedirectedError:
+        reason = "redirects to another address, which is never followed"
+        raise NoAnswerError("redirect", reason, in_doubt=False) from None
+    except ReplyTooLargeError:
+        reason = f"answered more than {MAX_REPLY_BYTES:,} bytes"
+        raise NoAnswerError("too_large", reason, in_doubt=True) from None
+    except (httpx.TimeoutException, TimeoutError):
+        raise NoAnswerError("timeout", f"did not answer within {timeout_s:g} s", in_doubt=True) from None
+    except httpx.LocalProtocolError:  # its own words hold the header's value
+        reason = "sent nothing: a header has a character that none may have"
+        raise NoAnswerError("misconfigured", reason, in_doubt=False) from None
+    except httpx.TransportError:
+        reason = "the connection was cut before the answer was complete"
+        raise NoAnswerError("interrupted", reason, in_doubt=True) from None
+    if not response.is_success:
+        raise _turned_down(response, read)
+    return read
+
+
+def parse(content: bytes) -> Any:
+    """The JSON of a reply; what Python reads beyond JSON (NaN, Infinity) is refused.
+
+    Raises:
+        NoAnswerError: it is none.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise NoAnswerError("not_json", "answered JSON that is not UTF-8", in_doubt=True) from None
+    try:
+        return json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        page = text.lstrip().startswith("<")
+        reason = "answered HTML instead of JSON" if page else "answered invalid JSON"
+        raise NoAnswerError("not_json", reason, in_doubt=True) from None
+
+
+def _no_number(name: str) -> None:
+    raise NoAnswerError("not_output", f"answered {name} in place of a number", in_doubt=True)
+
+
+def _post(client: httpx.Client, url: str, *, content: bytes, seconds: float) -> tuple[httpx.Response, bytes]:
+    with client.stream("POST", url, content=content) as response:
+        if response.is_redirect:
+            raise RedirectedError(f"HTTP {response.status_code}")
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ReplyTooLargeError("compressed, though not asked for")
+        read, until = bytearray(), time.monotonic() + seconds
+        for piece in response.iter_raw():
+            read += piece
+            if len(read) > MAX_REPLY_BYTES:
+                raise ReplyTooLargeError("the reply is too large")
+            if time.monotonic() > until:
+                raise httpx.ReadTimeout("the reply takes too long")
+    return response, bytes(read)
+
+
+def _turned_down(response: httpx.Response, read: bytes) -> NoAnswerError:
+    """What a status that is no success means."""
+    status, (said, code) = response.status_code, _error_of(read)
+    reason = f"answered HTTP {status}{': ' + said if said else ''}"
+    if status == 429:
+        asked = response.headers.get("retry-after")
+        wait = None if asked is None else seconds_to_wait(asked)
+        return NoAnswerError("rate_limited", reason, in_doubt=False, retry_after_s=wait, status=status)
+    if status in (401, 403):
+        return NoAnswerError("auth", reason, in_doubt=False, status=status)
+    if code == "content_policy_violation":
+        return NoAnswerError("content_policy", reason, in_doubt=True, status=status)
+    # a 5xx may have been answered behind a proxy that gave up; a 4xx was turned away unread
+    return NoAnswerError("http", reason, in_doubt=status >= 500 or status == 408, status=status)
+
+
+def _error_of(read: bytes) -> tuple[str, object]:
+    """What the body of an error says, and its code: OpenAI's, KServe's, TorchServe's or FastAPI's form."""
+    try:
+        body = json.loads(read)
+    except (ValueError, RecursionError):
+        return "", None
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        said, code = error.get("message", error.get("detail")), error.get("code")
+    else:
+        said, code = error, None
+    return (said if isinstance(said, str) else ""), code

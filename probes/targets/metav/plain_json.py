@@ -1,0 +1,36 @@
+"""Plain JSON with places of one's own: TorchServe, BentoML, Hugging Face pipelines, own handlers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from probes.config.metav_target import JsonProtocol
+from probes.config.places import follow
+from probes.targets.metav.codec import Decoded, NotOutputError, Request, flat, nested, read_array
+from probes.targets.metav.labels import read_labels
+from sif_offline.fingerprint.metav.pack import Query
+
+
+@dataclass(frozen=True)
+class PlainJson:
+    """A query in a body, numbers or labels in the reply.
+
+    ``view``: what the API lets through, so how many of the labels a reply has to name.
+    """
+
+    protocol: JsonProtocol
+    view: str = "full"
+
+    def encode(self, query: Query) -> Request:
+        """See :class:`~probes.targets.metav.codec.Codec`."""
+        laid_out = flat(query) if self.protocol.layout == "flat" else nested(query)
+        return Request("", self.protocol.filled(laid_out))
+
+    def decode(self, reply: Any) -> Decoded:
+        """See :class:`~probes.targets.metav.codec.Codec`."""
+        try:
+            value = follow(reply, self.protocol.output_at)
+        except LookupError as error:
+            raise NotOutputError(f"nothing at {error.args[0]}") from None
+        if self.protocol.labels:
+            return Decoded(read_labels(value, protocol=self.protocol, view=self.view))
+        return Decoded(read_array(value)[0])

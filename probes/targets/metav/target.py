@@ -1,0 +1,167 @@
+"""A target that answers the queries of a MetaV pack with numbers."""
+
+import json
+import time
+from collections.abc import Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import SecretStr
+
+from probes.config.fields import ConfigError
+from probes.targets.base import Answer, AskFailure
+from probes.targets.connection import trust
+from probes.targets.litellm_target import MAX_REPLY_CHARACTERS
+from probes.targets.metav.codec import Codec, NotOutputError, QueryError
+from probes.targets.metav.exchange import NoAnswerError, exchange, no_cookies, parse
+from sif_offline.fingerprint.evidence.canonical import canonical_json
+from sif_offline.fingerprint.metav.pack import Query
+
+LONGEST_REASON = 200  # characters
+
+OutputKind = Literal["answer", "wrong_size"]
+
+
+class MetaVTarget:
+    """Ask over HTTP, once: nothing is sent again, and no redirect is followed.
+
+    Args:
+        name: the configured name, which opens every error message.
+        url: what the codec's paths go behind; holds no credential.
+        model: its name at the endpoint, for the record of what was asked.
+        codec: the protocol.
+        api_key: sent as ``Authorization: Bearer``, unless ``headers`` has that header.
+        timeout_s: connect and read timeout, seconds.
+        headers: extra HTTP headers.
+        proxy, ca_file: of this target's connection.
+
+    Raises:
+        ConfigError: ``ca_file`` cannot be read, or a header is not ASCII.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        url: str,
+        model: str,
+        codec: Codec,
+        api_key: SecretStr | None = None,
+        timeout_s: float = 60.0,
+        headers: Mapping[str, str] | None = None,
+        proxy: str | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.api_base = url
+        self.timeout_s = timeout_s
+        self._codec = codec
+        headers = dict(headers or {})
+        key = [] if api_key is None else [api_key.get_secret_value()]
+        words = [word for value in headers.values() for word in (value, *value.split())]
+        # placeholders ("none", "x") are no secrets, and replacing them would garble a message
+        self._secrets = sorted((word for word in words + key if len(word) >= 6), key=len, reverse=True)
+        try:
+            sent = httpx.Headers({"Authorization": f"Bearer {key[0]}"} if key else {})
+            sent.update(headers)
+        except UnicodeEncodeError:
+            raise ConfigError(f"target {name}: a header or the key is not ASCII") from None
+        # or a few bytes could become gigabytes
+        sent.update({"Content-Type": "application/json", "Accept-Encoding": "identity"})
+        self._connect = partial(
+            httpx.Client, headers=sent, proxy=proxy, verify=trust(ca_file), timeout=timeout_s
+        )
+
+    def __repr__(self) -> str:
+        return f"MetaVTarget(name={self.name!r}, model={self.model!r}, api_base={self.api_base!r})"
+
+    def prepare(self) -> None:
+        """Read the authorities: no part of an answer's latency."""
+        _ = self._client
+
+    def request(self, query: Query) -> tuple[str, bytes]:
+        """The URL and the JSON that ask a query. Raises QueryError where the protocol cannot ask it."""
+        asked = self._codec.encode(query)
+        parts = urlsplit(self.api_base)
+        path = parts.path.rstrip("/") + asked.path if asked.path else parts.path
+        return parts._replace(path=path).geturl(), json.dumps(asked.body, allow_nan=False).encode()
+
+    def ask(self, query: Query) -> Answer:
+        """Ask one query.
+
+        Returns:
+            An answer whose ``text`` is the output's numbers as canonical JSON, row-major, which
+            :func:`output_of` reads; ``raw`` holds the parsed reply under ``reply``.
+
+        Raises:
+            AskFailure: no such answer.
+        """
+        try:
+            return self._ask(query)
+        except QueryError as error:
+            failure = NoAnswerError("misconfigured", f"sent nothing: {error}", in_doubt=False)
+        except NotOutputError as error:
+            failure = NoAnswerError("not_output", f"answered JSON with no output: {error}", in_doubt=True)
+        except NoAnswerError as error:
+            failure = error
+        raise AskFailure(
+            target=self.name,
+            reason=f"{self._clean(failure.reason)} ({self.api_base})",
+            kind=failure.kind,
+            in_doubt=failure.in_doubt,
+            retry_after_s=failure.retry_after_s,
+            status=failure.status,
+        )
+
+    def _ask(self, query: Query) -> Answer:
+        url, content = self.request(query)
+        began = time.monotonic()
+        read = exchange(self._client, url, content=content, timeout_s=self.timeout_s)
+        latency_s = time.monotonic() - began
+        reply = parse(read)
+        length = len(json.dumps(reply))
+        if length > MAX_REPLY_CHARACTERS:
+            reason = f"answered {length:,} characters, over the limit of {MAX_REPLY_CHARACTERS:,}"
+            raise NoAnswerError("too_large", reason, in_doubt=True)
+        said = self._codec.decode(reply)
+        return Answer(
+            text=canonical_json(said.numbers).decode(),
+            finish_reason="stop",
+            served_model=said.served_model,
+            latency_s=latency_s,
+            prompt_tokens=said.prompt_tokens,
+            raw={"reply": reply},
+        )
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        return self._connect(
+            follow_redirects=False,
+            cookies=no_cookies(),
+            # questions are minutes apart, and nothing has to be closed afterwards
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    def _clean(self, text: str) -> str:
+        """Without our secrets; before a text is cut, or half of one could be left at its end."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text[:LONGEST_REASON].encode(errors="replace").decode()
+
+
+def output_of(answer: Answer) -> list[float]:
+    """The numbers of an answer of :class:`MetaVTarget`, row-major."""
+    return [float(number) for number in json.loads(answer.text)]
+
+
+def classify_output(answer: Answer, *, size: int) -> OutputKind:
+    """What an answer is to a pack whose outputs have ``size`` numbers.
+
+    Another size is a finding: another model, or another API. It is stored as such, is no failure of the
+    endpoint, and is neither scored nor asked again before its cool-down.
+    """
+    return "answer" if len(output_of(answer)) == size else "wrong_size"

@@ -12,7 +12,7 @@ from probes.fingerprints.base import MakeTarget, Watched, round_settings
 from probes.rounds.metav import MetaVTrials, QueryTarget
 from probes.store import Store
 from probes.targets import Answer
-from probes.targets.metav import make_metav_target
+from probes.targets.metav import QueryError, make_metav_target
 from sif_offline.fingerprint.metav.pack import MetaVPack, Query, TextInput, read_metav_pack
 from sif_offline.fingerprint.metav.scoring import MetaVScorer
 
@@ -53,7 +53,7 @@ class MetaVFingerprint:
         """Every target by its name."""
         found = {}
         for row in self._of_this_kind(config):
-            target, settings = make_metav_target(row, self.pack), round_settings(config, row)
+            target, settings = make_metav_target(row), round_settings(config, row)
             scorer = MetaVScorer(self.pack, view=row.view)
             trials = MetaVTrials(target, scorer, settings=settings, alpha=self.level)
             found[row.name] = Watched(trials, settings, partial(self._reach, target))
@@ -73,8 +73,15 @@ class MetaVFingerprint:
         return said
 
     def describe_target(self, config: ProbesConfig, target: AnyTargetConfig) -> str:
-        """The view through which it is scored."""
-        return f"view {target.view}" if isinstance(target, MetaVTargetConfig) else ""
+        """The view through which it is scored. Raises ConfigError where its protocol cannot ask a query."""
+        (row,) = self._of_this_kind(config.model_copy(update={"targets": (target,)}))
+        made = make_metav_target(row)
+        for name, query in self.pack.inputs.items():
+            try:
+                made.request(query)
+            except QueryError as error:
+                raise ConfigError(f"target {row.name}: query {name} cannot be asked: {error}") from None
+        return f"view {row.view}"
 
     def confirmed(self, store: Store, target: str) -> None:
         """Nothing: there are no bundles of MetaV packs."""

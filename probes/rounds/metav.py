@@ -1,8 +1,8 @@
 """Trials of a MetaV pack: its queries, and one conformal p of what a target answers to all of them.
 
 A round asks the queries that are due, fresh ones first. Once every query has an answer the target has a
-score: the verifier's log-odds of the mean of the last answers to each. More rounds take noise out of that mean
-and are no further draws of a model, so p is never multiplied over rounds, and the verdict is that of now.
+score: the verifier's log-odds of the mean of the last answers to each. More rounds take noise out of that
+mean and are no further draws of a model: p is never multiplied over rounds, and the verdict is that of now.
 """
 
 import json
@@ -19,7 +19,8 @@ from probes.rounds.trials import Plan, Put
 from probes.store import Store
 from probes.store.orders import burned_for
 from probes.store.reading import RoundCounts, last_answers
-from probes.targets import Answer, AnswerKind
+from probes.targets import Answer
+from probes.targets.metav import classify_output
 from sif_offline.fingerprint.evidence.transcript import request_body
 from sif_offline.fingerprint.metav.pack import Query, query_digest
 from sif_offline.fingerprint.metav.scoring import MetaVScore, MetaVScorer, metav_verdict
@@ -114,12 +115,8 @@ class MetaVTrials:
                 more={"kind": "metav", "view": self._scorer.view},
             ),
             send=partial(target.ask, query),
-            kind_of=self._kind_of,
+            kind_of=partial(classify_output, size=self._pack.output.size),
         )
-
-    def _kind_of(self, answer: Answer) -> AnswerKind:
-        """An output of another size is another model's, or another API's: it is kept and not scored."""
-        return "answer" if len(json.loads(answer.text)) == self._pack.output.size else "empty"
 
     def score(self, store: Store) -> int:
         """Nothing waits: no answer has a score by itself."""

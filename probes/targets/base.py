@@ -23,7 +23,7 @@ FailureKind = Literal[
 ]
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
-AnswerKind = ReplyKind
+AnswerKind = ReplyKind | Literal["wrong_size"]  # numbers, but not as many as the pack's outputs have
 
 
 @dataclass(frozen=True)

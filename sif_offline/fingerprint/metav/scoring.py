@@ -18,6 +18,8 @@ from sif_offline.fingerprint.metav.views import seen_through
 
 SUSPICIOUS = 0.05
 """The p at which a target is worth a look."""
+_ROUNDING = 1e-5
+"""By how much a float32 softmax may leave [0, 1]."""
 
 
 class MetaVError(SifError):
@@ -76,7 +78,7 @@ class MetaVScorer:
                 f"pack {self.pack.pack_id}: outputs must be {len(self.pack.queries)} x "
                 f"{self.pack.output.size} finite numbers"
             )
-        if self.pack.output.kind == "probabilities" and not ((values >= 0) & (values <= 1)).all():
+        if self.pack.output.kind == "probabilities" and not (np.abs(values - 0.5) <= 0.5 + _ROUNDING).all():
             raise MetaVError(f"pack {self.pack.pack_id}: outputs must be probabilities, between 0 and 1")
         with np.errstate(over="ignore", invalid="ignore"):
             found = float(self._verifier.log_odds(seen_through(values, self.view)))

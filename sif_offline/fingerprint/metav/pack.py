@@ -132,6 +132,12 @@ class MetaVPack(FrozenRow):
             raise ValueError("a query id occurs twice")
         return self
 
+    def __eq__(self, other: object) -> bool:
+        """Equal content, wherever it was read from: the digests in it stand for the files."""
+        return isinstance(other, MetaVPack) and self.to_json() == other.to_json()
+
+    __hash__ = None  # type: ignore[assignment]
+
     @cached_property
     def inputs(self) -> dict[str, Query]:
         """Query id -> what is sent, checked against the digests of the rows.
@@ -167,8 +173,9 @@ class MetaVPack(FrozenRow):
     def _read_inputs(self) -> list[Query]:
         if isinstance(self.input, TextInput):
             return _texts(self._file(TEXTS))
+        data = self._file(TENSORS)
         try:
-            tensor = load(self._file(TENSORS))["queries"]
+            tensor = load(data)["queries"]
         except (SafetensorError, ValueError, KeyError) as error:
             raise PackError(f"pack {self.pack_id}: {TENSORS} does not load ({error})") from None
         low, high = self.input.low, self.input.high
@@ -243,6 +250,11 @@ def _texts(data: bytes) -> list[Query]:
         texts = json.loads(data)
     except (ValueError, RecursionError):
         raise PackError(f"{TEXTS} is not JSON") from None
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    if not isinstance(texts, list) or not all(isinstance(text, str) and _is_unicode(text) for text in texts):
         raise PackError(f"{TEXTS} is not a list of texts")
     return texts
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be sent: JSON may hold half of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -18,6 +18,8 @@ from sif_offline.fingerprint.metav.views import seen_through
 
 SUSPICIOUS = 0.05
 """The p at which a target is worth a look."""
+_ROUNDING = 1e-5
+"""By how much a float32 softmax may leave [0, 1]."""
 
 
 class MetaVError(SifError):
@@ -67,7 +69,8 @@ class MetaVScorer:
         """Score outputs ``(N, size)``, in the order of the pack's queries.
 
         Raises:
-            MetaVError: outputs of another shape, or not finite.
+            MetaVError: outputs of another shape, not finite or no probabilities where the pack has them, or
+                so large that their log-odds are not finite.
         """
         values = np.asarray(outputs, dtype=np.float64)
         if values.shape != (len(self.pack.queries), self.pack.output.size) or not np.isfinite(values).all():
@@ -75,7 +78,12 @@ class MetaVScorer:
                 f"pack {self.pack.pack_id}: outputs must be {len(self.pack.queries)} x "
                 f"{self.pack.output.size} finite numbers"
             )
-        found = float(self._verifier.log_odds(seen_through(values, self.view)))
+        if self.pack.output.kind == "probabilities" and not (np.abs(values - 0.5) <= 0.5 + _ROUNDING).all():
+            raise MetaVError(f"pack {self.pack.pack_id}: outputs must be probabilities, between 0 and 1")
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = float(self._verifier.log_odds(seen_through(values, self.view)))
+        if not np.isfinite(found):  # it would rank above every negative
+            raise MetaVError(f"pack {self.pack.pack_id}: outputs too large to score")
         as_high = int((self._negatives >= found).sum())
         count = len(self._negatives)
         return MetaVScore(found, (1 + as_high) / (count + 1), count)

@@ -92,7 +92,7 @@ def read_verifier(
     """
     try:
         tensors = load(data)
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, KeyError) as error:  # a type that numpy does not have is a KeyError
         raise PackError(f"verifier.safetensors does not load ({error})") from None
     try:
         count = sum(name.endswith(".weight") for name in tensors)

@@ -99,7 +99,7 @@ class MetaVEndpoint(FaultyServer[MetaVQuestion, MetaVFault]):
 
     def large(self) -> Any:
         """See ``FaultyServer``."""
-        return {"predictions": [[0.5] * 2_500_000]}
+        return {"predictions": "0.5," * 2_500_000}
 
     def misbehave(self, fault: MetaVFault, question: MetaVQuestion) -> tuple[int, bytes, str]:
         """See ``FaultyServer``."""

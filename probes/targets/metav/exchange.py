@@ -62,9 +62,8 @@ def exchange(client: httpx.Client, url: str, *, content: bytes, timeout_s: float
     except RedirectedError:
         reason = "redirects to another address, which is never followed"
         raise NoAnswerError("redirect", reason, in_doubt=False) from None
-    except ReplyTooLargeError:
-        reason = f"answered more than {MAX_REPLY_BYTES:,} bytes"
-        raise NoAnswerError("too_large", reason, in_doubt=True) from None
+    except ReplyTooLargeError as error:
+        raise NoAnswerError("too_large", f"answered {error}", in_doubt=True) from None
     except (httpx.TimeoutException, TimeoutError):
         raise NoAnswerError("timeout", f"did not answer within {timeout_s:g} s", in_doubt=True) from None
     except httpx.LocalProtocolError:  # its own words hold the header's value
@@ -105,12 +104,12 @@ def _post(client: httpx.Client, url: str, *, content: bytes, seconds: float) -> 
         if response.is_redirect:
             raise RedirectedError(f"HTTP {response.status_code}")
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise ReplyTooLargeError("compressed, though not asked for")
+            raise ReplyTooLargeError("compressed, though not asked to")
         read, until = bytearray(), time.monotonic() + seconds
         for piece in response.iter_raw():
             read += piece
             if len(read) > MAX_REPLY_BYTES:
-                raise ReplyTooLargeError("the reply is too large")
+                raise ReplyTooLargeError(f"more than {MAX_REPLY_BYTES:,} bytes")
             if time.monotonic() > until:
                 raise httpx.ReadTimeout("the reply takes too long")
     return response, bytes(read)

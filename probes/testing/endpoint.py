@@ -91,28 +91,29 @@ class ScriptedEndpoint(FaultyServer[Question, Fault]):
         """``/v1/models``."""
         return {"object": "list", "data": [{"id": self.model, "object": "model"}]}
 
-    def misbehave(self, fault: Fault, question: Question) -> tuple[int, bytes, str]:
+    def misbehave(self, fault: Fault, question: Question, said: Any) -> tuple[int, bytes, str]:
         """See ``FaultyServer``."""
-        text, model = self.rule(question), self.model
+        status, choice = 200, said["choices"][0]
+        text = choice["message"]["content"]
         if fault == "latin1":
-            data = json.dumps(completion("Die Straße", model=model), ensure_ascii=False).encode("latin-1")
+            choice["message"]["content"] = "Die Straße"
+            data = json.dumps(said, ensure_ascii=False).encode("latin-1")
             return 200, data, "application/json; charset=utf-8"
         if fault == "streamed_only":
-            row = completion(text, model=model) | {"object": "chat.completion.chunk"}
+            row = said | {"object": "chat.completion.chunk"}
             return 200, f"data: {json.dumps(row)}\n\ndata: [DONE]\n\n".encode(), "text/event-stream"
-        status, said = 200, completion("", model=model)
         if fault == "empty_choices":
             said["choices"] = []
         elif fault == "not_chat":
             said = {"status": "ok"}
         elif fault == "refusal":
-            said["choices"][0]["message"] = {"role": "assistant", "content": None, "refusal": "No."}
+            choice["message"] = {"role": "assistant", "content": None, "refusal": "No."}
         elif fault == "content_filter":
-            said["choices"][0]["finish_reason"] = "content_filter"
+            said = completion("", model=self.model, finish_reason="content_filter")
         elif fault == "content_policy":
             status, said = 400, {"error": {"message": "flagged", "code": "content_policy_violation"}}
         elif fault == "truncated":
-            said = completion(" ".join(text.split()[:2]), model=model, finish_reason="length")
+            said = completion(" ".join(text.split()[:2]), model=self.model, finish_reason="length")
         return status, json.dumps(said).encode(), "application/json"
 
 

@@ -91,15 +91,17 @@ class FaultyServer(ABC, Generic[QuestionT, FaultT]):
 
     @abstractmethod
     def reply(self, question: QuestionT) -> tuple[int, Any]:
-        """The status and the JSON of an ordinary answer."""
+        """The status and the JSON of an ordinary answer; made for every request, also for those that fail."""
 
     @abstractmethod
     def large(self) -> Any:
         """JSON of about 10 MB that this server could send."""
 
     @abstractmethod
-    def misbehave(self, fault: FaultT, question: QuestionT) -> tuple[int, bytes, str]:
-        """The status, body and media type of a fault that is none of :data:`WIRE_FAULTS`."""
+    def misbehave(self, fault: FaultT, question: QuestionT, said: Any) -> tuple[int, bytes, str]:
+        """The status, body and media type of a fault that is none of :data:`WIRE_FAULTS`; ``said`` is the
+        ordinary answer in whose place they are.
+        """
 
     def models(self) -> Any:
         """The JSON that any GET gets."""
@@ -169,14 +171,15 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         question = self.endpoint.read(self.path, headers, body)
         fault = self.endpoint.next_fault(question)
+        if fault is None and self.endpoint.delay_s:
+            self.endpoint.wait(self.endpoint.delay_s)
+        status, said = self.endpoint.reply(question)
         if fault is None:
-            if self.endpoint.delay_s:
-                self.endpoint.wait(self.endpoint.delay_s)
-            self._send(*self.endpoint.reply(question))
+            self._send(status, said)
         elif fault in WIRE_FAULTS:
             self._fail(fault)
         else:
-            self._send_bytes(*self.endpoint.misbehave(fault, question))
+            self._send_bytes(*self.endpoint.misbehave(fault, question, said))
 
     def _fail(self, fault: WireFault) -> None:
         if fault == "rate_limited":

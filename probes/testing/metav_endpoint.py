@@ -101,11 +101,11 @@ class MetaVEndpoint(FaultyServer[MetaVQuestion, MetaVFault]):
         """See ``FaultyServer``."""
         return {"predictions": "0.5," * 2_500_000}
 
-    def misbehave(self, fault: MetaVFault, question: MetaVQuestion) -> tuple[int, bytes, str]:
+    def misbehave(self, fault: MetaVFault, question: MetaVQuestion, said: Any) -> tuple[int, bytes, str]:
         """See ``FaultyServer``."""
         numbers: list[Any] = [] if question.query is None else list(self.function(question.query))
         if fault == "not_output":
-            said: Any = {"status": "ok"}
+            said = {"status": "ok"}
         elif fault == "nan":
             said = self._said(question, [float("nan"), *numbers[1:]])
         elif fault == "strings":
@@ -124,7 +124,9 @@ class MetaVEndpoint(FaultyServer[MetaVQuestion, MetaVFault]):
         if _PREDICT.fullmatch(path):
             return {"predictions": [numbers]}
         if path == "/v1/embeddings":
-            return self._embedding(numbers, packed=self.packed)
+            return self._embedding(
+                numbers, packed=self.packed or question.body.get("encoding_format") == "base64"
+            )
         if path == "/array":
             return {"predictions": [numbers]}
         labels = self.labels or [str(number) for number in range(len(numbers))]

@@ -85,6 +85,19 @@ def test_base64_that_was_not_asked_for_is_read() -> None:
     assert output_of(answer) == np.asarray(model("a text"), np.float32).tolist()
 
 
+def test_the_scripted_endpoint_is_one_to_openais_own_client() -> None:
+    from openai import OpenAI
+
+    with MetaVEndpoint(model) as endpoint:
+        with OpenAI(base_url=f"{endpoint.root}/v1", api_key="none", max_retries=0) as client:
+            packed = client.embeddings.create(model="m", input=["a text"]).data[0].embedding
+            plain = client.embeddings.create(model="m", input=["a text"], encoding_format="float")
+        assert [q.body["encoding_format"] for q in endpoint.questions] == ["base64", "float"]
+        ours = target(endpoint.root, "embeddings").ask("a text")
+    assert packed == np.asarray(model("a text"), np.float32).tolist()
+    assert plain.data[0].embedding == output_of(ours)
+
+
 def test_an_embedding_of_8192_numbers_fits() -> None:
     wide = np.random.default_rng(0).normal(size=8192).tolist()
     with MetaVEndpoint(lambda query: wide) as endpoint:
@@ -129,7 +142,7 @@ FAULTS: list[tuple[MetaVFault, str, bool, str]] = [
     ("compressed", "too_large", True, "answered compressed, though not asked to"),
     ("redirect", "redirect", False, "redirects to another address, which is never followed"),
     ("not_output", "not_output", True, "answered JSON with no output: no 'outputs'"),
-    ("nan", "not_output", True, "answered NaN in place of a number"),
+    ("nan", "not_output", True, "answered a number that is not finite"),
     ("strings", "not_output", True, "answered JSON with no output: a text in place of a number"),
     (
         "wrong_shape",
@@ -142,9 +155,10 @@ FAULTS: list[tuple[MetaVFault, str, bool, str]] = [
 
 @pytest.mark.parametrize(("fault", "kind", "in_doubt", "said"), FAULTS, ids=[row[0] for row in FAULTS])
 def test_a_fault_has_a_name_and_is_sent_once(fault: MetaVFault, kind: str, in_doubt: bool, said: str) -> None:
+    timeout = 0.5 if kind == "timeout" else 20
     with MetaVEndpoint(lambda query: [0.75, 0.25], faults=[fault], retry_after="7", hang_s=5) as endpoint:
         with pytest.raises(AskFailure) as caught:
-            target(endpoint.root, "kserve", timeout=0.5).ask(QUERY)
+            target(endpoint.root, "kserve", timeout=timeout).ask(QUERY)
         assert len(endpoint.questions) == 1, "somebody below us retried, or followed"
         assert str(caught.value) == f"suspect: {said} ({endpoint.root})"
     assert (caught.value.kind, caught.value.in_doubt) == (kind, in_doubt)
@@ -252,6 +266,7 @@ def test_headers_that_drip_end_with_the_question(raw_server: Any, monkeypatch: p
         (b"9" * 10_000, "not_json"),
         (b'{"predictions": [[1e999, 0]]}', "not_output"),
         (b'{"predictions": [[-Infinity, 0]]}', "not_output"),
+        (b'{"predictions": [[1, 0]], "loss": 1e999}', "not_output"),
         (b'{"predictions": [[1, 0]], "more": "' + b"x" * 2**20 + b'"}', "too_large"),
     ],
 )

@@ -10,7 +10,7 @@ import httpx
 
 from probes.targets.base import FailureKind
 from probes.targets.connection import MAX_REPLY_BYTES, RedirectedError, ReplyTooLargeError
-from probes.targets.litellm_target import LATE_S, within
+from probes.targets.litellm_target import LATE_S, MAX_REPLY_CHARACTERS, within
 from probes.targets.retry_after import seconds_to_wait
 
 
@@ -78,7 +78,7 @@ def exchange(client: httpx.Client, url: str, *, content: bytes, timeout_s: float
 
 
 def parse(content: bytes) -> Any:
-    """The JSON of a reply; what Python reads beyond JSON (NaN, Infinity) is refused.
+    """The JSON of a reply, no larger than what is kept. NaN and infinity, which Python reads, are refused.
 
     Raises:
         NoAnswerError: it is none.
@@ -88,15 +88,20 @@ def parse(content: bytes) -> Any:
     except UnicodeDecodeError:
         raise NoAnswerError("not_json", "answered JSON that is not UTF-8", in_doubt=True) from None
     try:
-        return json.loads(text, parse_constant=_no_number)
+        reply = json.loads(text)
+        length = len(json.dumps(reply))
     except (ValueError, RecursionError):
         page = text.lstrip().startswith("<")
         reason = "answered HTML instead of JSON" if page else "answered invalid JSON"
         raise NoAnswerError("not_json", reason, in_doubt=True) from None
-
-
-def _no_number(name: str) -> None:
-    raise NoAnswerError("not_output", f"answered {name} in place of a number", in_doubt=True)
+    if length > MAX_REPLY_CHARACTERS:
+        reason = f"answered {length:,} characters, over the limit of {MAX_REPLY_CHARACTERS:,}"
+        raise NoAnswerError("too_large", reason, in_doubt=True)
+    try:
+        json.dumps(reply, allow_nan=False)
+    except ValueError:
+        raise NoAnswerError("not_output", "answered a number that is not finite", in_doubt=True) from None
+    return reply
 
 
 def _post(client: httpx.Client, url: str, *, content: bytes, seconds: float) -> tuple[httpx.Response, bytes]:

@@ -10,7 +10,7 @@ import httpx
 
 from probes.targets.base import FailureKind
 from probes.targets.connection import MAX_REPLY_BYTES, RedirectedError, ReplyTooLargeError
-from probes.targets.litellm_target import LATE_S, within
+from probes.targets.litellm_target import LATE_S, MAX_REPLY_CHARACTERS, within
 from probes.targets.retry_after import seconds_to_wait
 
 
@@ -62,9 +62,8 @@ def exchange(client: httpx.Client, url: str, *, content: bytes, timeout_s: float
     except RedirectedError:
         reason = "redirects to another address, which is never followed"
         raise NoAnswerError("redirect", reason, in_doubt=False) from None
-    except ReplyTooLargeError:
-        reason = f"answered more than {MAX_REPLY_BYTES:,} bytes"
-        raise NoAnswerError("too_large", reason, in_doubt=True) from None
+    except ReplyTooLargeError as error:
+        raise NoAnswerError("too_large", f"answered {error}", in_doubt=True) from None
     except (httpx.TimeoutException, TimeoutError):
         raise NoAnswerError("timeout", f"did not answer within {timeout_s:g} s", in_doubt=True) from None
     except httpx.LocalProtocolError:  # its own words hold the header's value
@@ -79,7 +78,7 @@ def exchange(client: httpx.Client, url: str, *, content: bytes, timeout_s: float
 
 
 def parse(content: bytes) -> Any:
-    """The JSON of a reply; what Python reads beyond JSON (NaN, Infinity) is refused.
+    """The JSON of a reply, no larger than what is kept. NaN and infinity, which Python reads, are refused.
 
     Raises:
         NoAnswerError: it is none.
@@ -89,15 +88,20 @@ def parse(content: bytes) -> Any:
     except UnicodeDecodeError:
         raise NoAnswerError("not_json", "answered JSON that is not UTF-8", in_doubt=True) from None
     try:
-        return json.loads(text, parse_constant=_no_number)
+        reply = json.loads(text)
+        length = len(json.dumps(reply))
     except (ValueError, RecursionError):
         page = text.lstrip().startswith("<")
         reason = "answered HTML instead of JSON" if page else "answered invalid JSON"
         raise NoAnswerError("not_json", reason, in_doubt=True) from None
-
-
-def _no_number(name: str) -> None:
-    raise NoAnswerError("not_output", f"answered {name} in place of a number", in_doubt=True)
+    if length > MAX_REPLY_CHARACTERS:
+        reason = f"answered {length:,} characters, over the limit of {MAX_REPLY_CHARACTERS:,}"
+        raise NoAnswerError("too_large", reason, in_doubt=True)
+    try:
+        json.dumps(reply, allow_nan=False)
+    except ValueError:
+        raise NoAnswerError("not_output", "answered a number that is not finite", in_doubt=True) from None
+    return reply
 
 
 def _post(client: httpx.Client, url: str, *, content: bytes, seconds: float) -> tuple[httpx.Response, bytes]:
@@ -105,12 +109,12 @@ def _post(client: httpx.Client, url: str, *, content: bytes, seconds: float) -> 
         if response.is_redirect:
             raise RedirectedError(f"HTTP {response.status_code}")
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise ReplyTooLargeError("compressed, though not asked for")
+            raise ReplyTooLargeError("compressed, though not asked to")
         read, until = bytearray(), time.monotonic() + seconds
         for piece in response.iter_raw():
             read += piece
             if len(read) > MAX_REPLY_BYTES:
-                raise ReplyTooLargeError("the reply is too large")
+                raise ReplyTooLargeError(f"more than {MAX_REPLY_BYTES:,} bytes")
             if time.monotonic() > until:
                 raise httpx.ReadTimeout("the reply takes too long")
     return response, bytes(read)

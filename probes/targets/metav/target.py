@@ -14,7 +14,6 @@ from pydantic import SecretStr
 from probes.config.fields import ConfigError
 from probes.targets.base import Answer, AskFailure
 from probes.targets.connection import trust
-from probes.targets.litellm_target import MAX_REPLY_CHARACTERS
 from probes.targets.metav.codec import Codec, NotOutputError, QueryError
 from probes.targets.metav.exchange import NoAnswerError, exchange, no_cookies, parse
 from sif_offline.fingerprint.evidence.canonical import canonical_json
@@ -123,10 +122,6 @@ class MetaVTarget:
         read = exchange(self._client, url, content=content, timeout_s=self.timeout_s)
         latency_s = time.monotonic() - began
         reply = parse(read)
-        length = len(json.dumps(reply))
-        if length > MAX_REPLY_CHARACTERS:
-            reason = f"answered {length:,} characters, over the limit of {MAX_REPLY_CHARACTERS:,}"
-            raise NoAnswerError("too_large", reason, in_doubt=True)
         said = self._codec.decode(reply)
         return Answer(
             text=canonical_json(said.numbers).decode(),

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from probes.config import ConfigError, ProbesConfig, TargetConfig, load_config
 from probes.fingerprints.sif import make_target
-from probes.litellm_router import PREFIX, RouterTarget, alias_problem, alias_warning, make_router_target
+from probes.litellm_router import PREFIX, alias_problem, alias_warning, make_router_target
 from probes.scheduling import APSchedulerScheduler, Scheduler
 from probes.service import STOP_GRACE_S, watch_collector
 from probes.targets import Target
@@ -73,12 +73,13 @@ class ProbesMonitor(CustomLogger):  # type: ignore[misc]  # litellm is not typed
         """Callbacks are loaded before the router is made: wait for it, then run."""
         while (router := _router()) is None:
             await asyncio.sleep(ROUTER_POLL_S)
-        for target in self._watch.targets.values():
-            if isinstance(target, RouterTarget):
-                problem = alias_problem(router, target.alias)
+        for target in self._watch.config.targets:
+            if target.model.startswith(PREFIX):
+                alias = target.model.removeprefix(PREFIX)
+                problem = alias_problem(router, alias)
                 if problem is not None:
                     logger.error("target %s: %s", target.name, problem)
-                elif (warning := alias_warning(router, target.alias)) is not None:
+                elif (warning := alias_warning(router, alias)) is not None:
                     logger.warning("target %s: %s", target.name, warning)
         show_on_metrics_page(self._collector)
         self._watch.schedule(self._scheduler)

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.probes.history import HOUR_S, extend
 from probes import standing
-from probes.rounds import RoundSettings, runner, sif_runner, summary
+from probes.rounds import RoundSettings, sif, sif_runner
 from probes.store import Store, open_store
 from probes.targets import Answer, LiteLLMTarget, Target
 from probes.testing.endpoint import Question, completion
@@ -34,8 +34,8 @@ STAGES: tuple[tuple[object, str], ...] = (
     (Store, "add_score"),
     (standing, "score_new"),
     (standing, "evidence"),
-    (runner, "evidence_types"),
-    (summary, "wrong_key_control"),
+    (sif, "evidence_types"),
+    (sif, "wrong_key_control"),
 )
 """Where a round spends its time: functions that do not call one another."""
 

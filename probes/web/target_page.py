@@ -28,6 +28,7 @@ FAILURE_WORDS = dict.fromkeys(ERROR_KINDS, "") | {
     "not_json": "a page or other text in place of JSON",
     "too_large": "far longer than what was asked for",
     "not_chat": "JSON, but no chat completion",
+    "not_output": "JSON, but no numbers where a model's output is",
     "misconfigured": "nothing was sent: no such provider, or no credential",
     "crash": "the probe died while waiting",
     "stopped": "the probe was stopped while waiting",

@@ -37,21 +37,24 @@ def value(text: str, name: str, **labels: str) -> float | None:
     return samples(text).get((f"sif_probe_{name}", wanted))
 
 
+def target_row(name: str, *, kind: str = "sif", alpha: float = 1e-6) -> TargetRow:
+    return TargetRow(
+        name=name,
+        kind=kind,
+        model="openai/secret-model",
+        api_base="http://127.0.0.1:1/secret-url",
+        authorised_by="the test",
+        purpose="a test",
+        pack_id="tiny",
+        interval_s=600.0,
+        alpha=alpha,
+        updated_at=0.0,
+    )
+
+
 @pytest.fixture
 def watched(store: Store) -> Store:
-    store.record_target(
-        TargetRow(
-            name="suspect",
-            model="openai/secret-model",
-            api_base="http://127.0.0.1:1/secret-url",
-            authorised_by="the test",
-            purpose="a test",
-            pack_id="tiny",
-            interval_s=600.0,
-            alpha=1e-6,
-            updated_at=0.0,
-        )
-    )
+    store.record_target(target_row("suspect"))
     return store
 
 
@@ -76,7 +79,12 @@ def test_every_exported_metric_is_in_the_table_and_the_other_way_round(
 ) -> None:
     with ScriptedEndpoint(tiny.pirate()) as endpoint:
         make_runner(endpoint.url).run()
-    text = scrape(watched, "suspect")
+    watched.record_target(target_row("copy", kind="metav", alpha=0.0))
+    number = watched.begin_round("copy", pack_id="tiny", planned=1, now=1.0)
+    watched.finish_round(
+        number, state="complete", finished_at=2.0, score=3.0, log_pvalue=-3.0, verdict="suspicious"
+    )
+    text = scrape(watched, "suspect", "copy")
     exported = {}
     for family in text_string_to_metric_families(text):
         assert family.samples, f"{family.name} is never exported"

@@ -10,6 +10,7 @@ from rich.console import Console
 from sif_offline.fingerprint.scoring import INDEPENDENT_TEXT, UNRELATED_MODEL
 
 INDEPENDENT, UNRELATED = f"p,\n{INDEPENDENT_TEXT}", f"log10 e,\n{UNRELATED_MODEL}"
+CONFORMAL = "p,\none more held-out model"
 """Headings: a figure always stands under the name of the null hypothesis it is against."""
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The probes' YAML file.")]

@@ -7,13 +7,14 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from probes.cli.options import UNRELATED, ConfigOption, JsonOption, console, number
+from probes.cli.options import CONFORMAL, UNRELATED, ConfigOption, JsonOption, console, number
 from probes.config import load_config
 from probes.fingerprints import read_any_pack
 from probes.standing import stand_out
 from probes.store import open_store, orders
 from probes.store.limits import EVERY
 from probes.store.totals import MonitorTotals, monitor_totals
+from sif_offline.fingerprint.metav.pack import MetaVPack
 
 
 def status(config: ConfigOption, as_json: JsonOption = False) -> None:
@@ -39,21 +40,24 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
         ]
         typer.echo(json.dumps(rows, indent=1))
         return
-    table = Table(
-        "target", "verdict", "e-BH", "z", "tau", UNRELATED, "rounds", "hits", "misses", "refusals", "errors"
-    )
+    metav = isinstance(pack, MetaVPack)
+    columns = ("log-odds", CONFORMAL) if metav else ("e-BH", "z", "tau", UNRELATED)
+    outcomes = {"refusals": "refusal", "errors": "error"}
+    if not metav:
+        outcomes = {"hits": "hit", "misses": "miss"} | outcomes
+    table = Table("target", "verdict", *columns, "rounds", *outcomes)
     for row in totals:
-        trials = [str(row.trials.get(outcome, 0)) for outcome in ("hit", "miss", "refusal", "error")]
-        log10_e = _standing(row)["log10_e"]
+        found = _standing(row)
+        told = ["stands out" if row.monitor in singled_out else "-"]
+        told += [number(found[name]) for name in ("z", "threshold_z", "log10_e")]
+        if metav:
+            told = [number(row.score), "-" if found["pvalue"] is None else f"{found['pvalue']:.3f}"]
         table.add_row(
             row.monitor,
             row.verdict + ("" if held.isdisjoint({row.monitor, EVERY}) else " (paused)"),
-            "stands out" if row.monitor in singled_out else "-",
-            number(row.z),
-            number(row.threshold_z),
-            number(log10_e),
+            *told,
             str(row.rounds),
-            *trials,
+            *(str(row.trials.get(outcome, 0)) for outcome in outcomes.values()),
         )
     console().print(table)
 
@@ -66,6 +70,8 @@ def _standing(row: MonitorTotals) -> dict[str, Any]:
         "z": row.z,
         "threshold_z": row.threshold_z,
         "log10_e": None if row.log_e is None else row.log_e / math.log(10),
+        "score": row.score,
+        "pvalue": None if row.log_pvalue is None else math.exp(row.log_pvalue),
         "rounds": row.rounds,
         "trials": row.trials,
         "errors": row.errors,

@@ -282,16 +282,20 @@ def test_odd_bodies(raw_server: Any, body: bytes, kind: str) -> None:
     assert caught.value.kind == kind
 
 
+EXTRA = {"X-Plain": "yes", "content-type": "application/x-own+json", "accept-encoding": "gzip"}
+
+
 def test_credentials_go_where_they_are_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUSPECT_KEY", KEY)
     with MetaVEndpoint(model) as endpoint:
         target(endpoint.root, key="SUSPECT_KEY").ask(QUERY)
-        own = target(endpoint.root, headers_env={"X-Api-Key": "SUSPECT_KEY"}, headers={"X-Plain": "yes"})
+        own = target(endpoint.root, headers_env={"X-Api-Key": "SUSPECT_KEY"}, headers=EXTRA)
         own.ask(QUERY)
         bearer, header = (question.headers for question in endpoint.questions)
     assert bearer["authorization"] == f"Bearer {KEY}"
     assert "authorization" not in header
     assert (header["x-api-key"], header["x-plain"]) == (KEY, "yes")
+    assert (bearer["content-type"], header["content-type"]) == ("application/json", "application/x-own+json")
     assert header["accept-encoding"] == "identity"
     assert header["user-agent"].startswith("python-httpx/")
     assert KEY not in repr(own)

@@ -64,13 +64,13 @@ class MetaVTarget:
         words = [word for value in headers.values() for word in (value, *value.split())]
         # placeholders ("none", "x") are no secrets, and replacing them would garble a message
         self._secrets = sorted((word for word in words + key if len(word) >= 6), key=len, reverse=True)
+        bearer = {"Authorization": f"Bearer {key[0]}"} if key else {}
         try:
-            sent = httpx.Headers({"Authorization": f"Bearer {key[0]}"} if key else {})
+            sent = httpx.Headers({"Content-Type": "application/json", **bearer})
             sent.update(headers)
         except UnicodeEncodeError:
             raise ConfigError(f"target {name}: a header or the key is not ASCII") from None
-        # or a few bytes could become gigabytes
-        sent.update({"Content-Type": "application/json", "Accept-Encoding": "identity"})
+        sent["Accept-Encoding"] = "identity"  # or a few bytes could become gigabytes
         self._connect = partial(
             httpx.Client, headers=sent, proxy=proxy, verify=trust(ca_file), timeout=timeout_s
         )

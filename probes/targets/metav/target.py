@@ -13,9 +13,9 @@ from pydantic import SecretStr
 
 from probes.config.fields import ConfigError
 from probes.targets.base import Answer, AskFailure
-from probes.targets.connection import trust
+from probes.targets.connection import open_http, trust
 from probes.targets.metav.codec import Codec, NotOutputError, QueryError
-from probes.targets.metav.exchange import NoAnswerError, exchange, no_cookies, parse
+from probes.targets.metav.exchange import NoAnswerError, exchange, parse
 from sif_offline.fingerprint.evidence.canonical import canonical_json
 from sif_offline.fingerprint.metav.pack import Query
 
@@ -70,10 +70,8 @@ class MetaVTarget:
             sent.update(headers)
         except UnicodeEncodeError:
             raise ConfigError(f"target {name}: a header or the key is not ASCII") from None
-        sent["Accept-Encoding"] = "identity"  # or a few bytes could become gigabytes
-        self._connect = partial(
-            httpx.Client, headers=sent, proxy=proxy, verify=trust(ca_file), timeout=timeout_s
-        )
+        verify = trust(ca_file)
+        self._connect = partial(open_http, headers=sent, proxy=proxy, verify=verify, timeout_s=timeout_s)
 
     def __repr__(self) -> str:
         return f"MetaVTarget(name={self.name!r}, model={self.model!r}, api_base={self.api_base!r})"
@@ -134,12 +132,7 @@ class MetaVTarget:
 
     @cached_property
     def _client(self) -> httpx.Client:
-        return self._connect(
-            follow_redirects=False,
-            cookies=no_cookies(),
-            # questions are minutes apart, and nothing has to be closed afterwards
-            limits=httpx.Limits(max_keepalive_connections=0),
-        )
+        return self._connect()
 
     def _clean(self, text: str) -> str:
         """Without our secrets; before a text is cut, or half of one could be left at its end."""

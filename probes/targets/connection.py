@@ -1,9 +1,10 @@
-"""Our own connection to an OpenAI-compatible server, which is trusted with nothing beyond the question."""
+"""Our own connection to a server that is trusted with nothing beyond the question."""
 
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ class _Bounded(httpx.SyncByteStream):
         for piece in self._stream:
             self._left -= len(piece)
             if self._left < 0:
-                raise ReplyTooLargeError("the reply is too large")
+                raise ReplyTooLargeError(f"more than {MAX_REPLY_BYTES:,} bytes")
             if time.monotonic() > self._until:
                 raise httpx.ReadTimeout("the reply takes too long")
             yield piece
@@ -60,6 +61,34 @@ def trust(ca_file: Path | None) -> ssl.SSLContext | bool:
         raise ConfigError(f"{ca_file}: {error.strerror or error}") from None
 
 
+def open_http(
+    *,
+    timeout_s: float,
+    proxy: str | None = None,
+    verify: ssl.SSLContext | bool = True,
+    headers: Mapping[str, str] | None = None,
+) -> httpx.Client:
+    """An HTTP client that follows no redirect, takes no cookie, asks for no compression and reads no endless
+    reply.
+
+    ``proxy`` takes the place of those of the environment, ``verify`` is what :func:`trust` makes.
+    """
+    client = httpx.Client(
+        proxy=proxy,
+        verify=verify,
+        timeout=timeout_s,
+        follow_redirects=False,
+        # a cookie would tell the server which questions come from one client
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        # questions are minutes apart, and nothing has to be closed afterwards
+        limits=httpx.Limits(max_keepalive_connections=0),
+        headers=headers,
+        event_hooks={"response": [partial(_guard, seconds=timeout_s)]},
+    )
+    client.headers["Accept-Encoding"] = "identity"  # or a few bytes could become gigabytes
+    return client
+
+
 def open_client(
     *,
     api_base: str,
@@ -68,22 +97,10 @@ def open_client(
     proxy: str | None = None,
     verify: ssl.SSLContext | bool = True,
 ) -> "OpenAI":
-    """An OpenAI client that follows no redirect, asks for no compression and reads no endless reply.
-
-    ``proxy`` takes the place of those of the environment, ``verify`` is what :func:`trust` makes.
-    """
+    """An OpenAI client over :func:`open_http`."""
     from openai import OpenAI
 
-    http_client = httpx.Client(
-        proxy=proxy,
-        verify=verify,
-        timeout=timeout_s,
-        follow_redirects=False,
-        # questions are minutes apart, and nothing has to be closed afterwards
-        limits=httpx.Limits(max_keepalive_connections=0),
-        headers={"Accept-Encoding": "identity"},  # or a few bytes could become gigabytes
-        event_hooks={"response": [partial(_guard, seconds=timeout_s)]},
-    )
+    http_client = open_http(timeout_s=timeout_s, proxy=proxy, verify=verify)
     client = OpenAI(
         base_url=api_base, api_key=api_key.get_secret_value(), http_client=http_client, max_retries=0
     )
@@ -97,6 +114,6 @@ def _guard(response: httpx.Response, *, seconds: float) -> None:
     if response.is_redirect:
         raise RedirectedError(f"HTTP {response.status_code}")
     if response.headers.get("content-encoding", "identity") != "identity":
-        raise ReplyTooLargeError("compressed, though not asked for")
+        raise ReplyTooLargeError("compressed, though not asked to")
     if isinstance(response.stream, httpx.SyncByteStream):
         response.stream = _Bounded(response.stream, limit=MAX_REPLY_BYTES, seconds=seconds)

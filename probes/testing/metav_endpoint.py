@@ -103,7 +103,8 @@ class MetaVEndpoint(FaultyServer[MetaVQuestion, MetaVFault]):
 
     def misbehave(self, fault: MetaVFault, question: MetaVQuestion, said: Any) -> tuple[int, bytes, str]:
         """See ``FaultyServer``."""
-        numbers: list[Any] = [] if question.query is None else list(self.function(question.query))
+        query = question.query
+        numbers: list[Any] = [] if query is None else [float(number) for number in self.function(query)]
         if fault == "not_output":
             said = {"status": "ok"}
         elif fault == "nan":
@@ -121,14 +122,10 @@ class MetaVEndpoint(FaultyServer[MetaVQuestion, MetaVFault]):
         if _INFER.fullmatch(path):
             tensor = {"name": "output", "datatype": "FP64", "shape": [1, len(numbers)], "data": numbers}
             return {"model_name": self.model, "model_version": "1", "outputs": [tensor]}
-        if _PREDICT.fullmatch(path):
+        if _PREDICT.fullmatch(path) or path == "/array":
             return {"predictions": [numbers]}
         if path == "/v1/embeddings":
-            return self._embedding(
-                numbers, packed=self.packed or question.body.get("encoding_format") == "base64"
-            )
-        if path == "/array":
-            return {"predictions": [numbers]}
+            return self._embedding(question, numbers)
         labels = self.labels or [str(number) for number in range(len(numbers))]
         pairs = list(zip(labels, numbers, strict=False))
         if path == "/label":
@@ -138,8 +135,10 @@ class MetaVEndpoint(FaultyServer[MetaVQuestion, MetaVFault]):
         pairs = pairs[: self.top]
         return dict(pairs) if path == "/mapping" else [{"label": label, "score": n} for label, n in pairs]
 
-    def _embedding(self, numbers: list[Any], *, packed: bool) -> Any:
-        data = base64.b64encode(np.asarray(numbers, dtype="<f4").tobytes()).decode() if packed else numbers
+    def _embedding(self, question: MetaVQuestion, numbers: list[Any]) -> Any:
+        data: Any = numbers
+        if self.packed or question.body.get("encoding_format") == "base64":
+            data = base64.b64encode(np.asarray(numbers, dtype="<f4").tobytes()).decode()
         row = {"object": "embedding", "index": 0, "embedding": data}
         usage = {"prompt_tokens": 5, "total_tokens": 5}
         return {"object": "list", "model": self.model, "data": [row], "usage": usage}

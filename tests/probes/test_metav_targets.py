@@ -17,6 +17,7 @@ from probes.targets import Answer, AskFailure
 from probes.targets.metav import MetaVTarget, classify_output, make_metav_target, output_of
 from probes.testing.metav_endpoint import MetaVEndpoint, MetaVFault
 from sif_offline.fingerprint.metav.pack import Query
+from sif_offline.fingerprint.metav.views import seen_through
 
 KEY = "key-very-secret-123"
 QUERY = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 2, 2)
@@ -104,22 +105,27 @@ def test_an_embedding_of_8192_numbers_fits() -> None:
         assert output_of(target(endpoint.root, "embeddings").ask("a text")) == wide
 
 
-@pytest.mark.parametrize("view", ["top-3", "label"])
-def test_an_api_that_gives_less_is_read_by_its_view(view: str) -> None:
-    path = "/label" if view == "label" else "/mapping"
+@pytest.mark.parametrize(
+    ("path", "view"),
+    [("/mapping", "top-3"), ("/scored", "top-3"), ("/label", "label"), ("/scored", "label")],
+)
+def test_an_api_that_names_a_few_labels_is_read_by_its_view(path: str, view: str) -> None:
+    """What the scorer makes of the API's outputs is what it makes of the model's own."""
+    protocol = {"kind": "json", "labels": DIGITS}
     with MetaVEndpoint(model, top=3) as endpoint:
-        protocol = {"kind": "json", "labels": DIGITS}
         suspect = target(endpoint.root, url=endpoint.root + path, protocol=protocol, view=view)
-        found = np.asarray(output_of(suspect.ask(QUERY)))
+        found = seen_through(output_of(suspect.ask(QUERY)), view)
         full = target(endpoint.root, url=endpoint.root + path, protocol=protocol)
         with pytest.raises(AskFailure, match="view") as caught:
             full.ask(QUERY)
+    assert (found == seen_through(model(QUERY), view)).all()
     assert caught.value.kind == "not_output"
-    truth = np.asarray(model(QUERY))
-    assert found.argmax() == truth.argmax()
-    assert np.count_nonzero(found) == (1 if view == "label" else 3)
-    if view != "label":
-        assert (found[found > 0] == truth[found > 0]).all()
+
+
+def test_an_api_that_rounds_is_read_as_it_is() -> None:
+    with MetaVEndpoint(lambda query: [round(number, 2) for number in model(query)]) as endpoint:
+        answer = target(endpoint.root, "kserve", view="rounded-2").ask(QUERY)
+    assert (np.asarray(output_of(answer)) == seen_through(model(QUERY), "rounded-2")).all()
 
 
 def test_another_size_is_a_finding_and_no_failure() -> None:
@@ -282,16 +288,20 @@ def test_odd_bodies(raw_server: Any, body: bytes, kind: str) -> None:
     assert caught.value.kind == kind
 
 
+EXTRA = {"X-Plain": "yes", "content-type": "application/x-own+json", "accept-encoding": "gzip"}
+
+
 def test_credentials_go_where_they_are_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUSPECT_KEY", KEY)
     with MetaVEndpoint(model) as endpoint:
         target(endpoint.root, key="SUSPECT_KEY").ask(QUERY)
-        own = target(endpoint.root, headers_env={"X-Api-Key": "SUSPECT_KEY"}, headers={"X-Plain": "yes"})
+        own = target(endpoint.root, headers_env={"X-Api-Key": "SUSPECT_KEY"}, headers=EXTRA)
         own.ask(QUERY)
         bearer, header = (question.headers for question in endpoint.questions)
     assert bearer["authorization"] == f"Bearer {KEY}"
     assert "authorization" not in header
     assert (header["x-api-key"], header["x-plain"]) == (KEY, "yes")
+    assert (bearer["content-type"], header["content-type"]) == ("application/json", "application/x-own+json")
     assert header["accept-encoding"] == "identity"
     assert header["user-agent"].startswith("python-httpx/")
     assert KEY not in repr(own)

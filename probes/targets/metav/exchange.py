@@ -1,15 +1,13 @@
 """One POST of JSON to a server that is trusted with nothing beyond the question."""
 
 import json
-import time
 from functools import partial
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
 
 from probes.targets.base import FailureKind
-from probes.targets.connection import MAX_REPLY_BYTES, RedirectedError, ReplyTooLargeError
+from probes.targets.connection import RedirectedError, ReplyTooLargeError
 from probes.targets.litellm_target import LATE_S, MAX_REPLY_CHARACTERS, within
 from probes.targets.retry_after import seconds_to_wait
 
@@ -34,16 +32,11 @@ class NoAnswerError(Exception):
         self.status = status
 
 
-def no_cookies() -> CookieJar:
-    """A jar that takes none: a cookie would tell a server which questions come from one client."""
-    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-
-
 def exchange(client: httpx.Client, url: str, *, content: bytes, timeout_s: float) -> bytes:
     """Send a body, once, and return that of a successful reply.
 
     Args:
-        client: follows no redirect and asks for no compression.
+        client: from :func:`probes.targets.connection.open_http`.
         url: where to.
         content: JSON.
         timeout_s: of connecting and of each read, seconds; of the whole ``LATE_S`` more.
@@ -51,9 +44,8 @@ def exchange(client: httpx.Client, url: str, *, content: bytes, timeout_s: float
     Raises:
         NoAnswerError: there is none.
     """
-    send = partial(_post, client, url, content=content, seconds=timeout_s)
     try:
-        response, read = within(send, seconds=timeout_s + LATE_S)
+        response = within(partial(client.post, url, content=content), seconds=timeout_s + LATE_S)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
         said = str(error) or type(error).__name__
         raise NoAnswerError("connection", f"cannot be reached: {said}", in_doubt=False) from None
@@ -73,8 +65,8 @@ def exchange(client: httpx.Client, url: str, *, content: bytes, timeout_s: float
         reason = "the connection was cut before the answer was complete"
         raise NoAnswerError("interrupted", reason, in_doubt=True) from None
     if not response.is_success:
-        raise _turned_down(response, read)
-    return read
+        raise _turned_down(response)
+    return response.content
 
 
 def parse(content: bytes) -> Any:
@@ -104,25 +96,9 @@ def parse(content: bytes) -> Any:
     return reply
 
 
-def _post(client: httpx.Client, url: str, *, content: bytes, seconds: float) -> tuple[httpx.Response, bytes]:
-    with client.stream("POST", url, content=content) as response:
-        if response.is_redirect:
-            raise RedirectedError(f"HTTP {response.status_code}")
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise ReplyTooLargeError("compressed, though not asked to")
-        read, until = bytearray(), time.monotonic() + seconds
-        for piece in response.iter_raw():
-            read += piece
-            if len(read) > MAX_REPLY_BYTES:
-                raise ReplyTooLargeError(f"more than {MAX_REPLY_BYTES:,} bytes")
-            if time.monotonic() > until:
-                raise httpx.ReadTimeout("the reply takes too long")
-    return response, bytes(read)
-
-
-def _turned_down(response: httpx.Response, read: bytes) -> NoAnswerError:
+def _turned_down(response: httpx.Response) -> NoAnswerError:
     """What a status that is no success means."""
-    status, (said, code) = response.status_code, _error_of(read)
+    status, (said, code) = response.status_code, _error_of(response.content)
     reason = f"answered HTTP {status}{': ' + said if said else ''}"
     if status == 429:
         asked = response.headers.get("retry-after")

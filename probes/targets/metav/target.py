@@ -13,9 +13,9 @@ from pydantic import SecretStr
 
 from probes.config.fields import ConfigError
 from probes.targets.base import Answer, AskFailure
-from probes.targets.connection import trust
+from probes.targets.connection import open_http, trust
 from probes.targets.metav.codec import Codec, NotOutputError, QueryError
-from probes.targets.metav.exchange import NoAnswerError, exchange, no_cookies, parse
+from probes.targets.metav.exchange import NoAnswerError, exchange, parse
 from sif_offline.fingerprint.evidence.canonical import canonical_json
 from sif_offline.fingerprint.metav.pack import Query
 
@@ -64,16 +64,14 @@ class MetaVTarget:
         words = [word for value in headers.values() for word in (value, *value.split())]
         # placeholders ("none", "x") are no secrets, and replacing them would garble a message
         self._secrets = sorted((word for word in words + key if len(word) >= 6), key=len, reverse=True)
+        bearer = {"Authorization": f"Bearer {key[0]}"} if key else {}
         try:
-            sent = httpx.Headers({"Authorization": f"Bearer {key[0]}"} if key else {})
+            sent = httpx.Headers({"Content-Type": "application/json", **bearer})
             sent.update(headers)
         except UnicodeEncodeError:
             raise ConfigError(f"target {name}: a header or the key is not ASCII") from None
-        # or a few bytes could become gigabytes
-        sent.update({"Content-Type": "application/json", "Accept-Encoding": "identity"})
-        self._connect = partial(
-            httpx.Client, headers=sent, proxy=proxy, verify=trust(ca_file), timeout=timeout_s
-        )
+        verify = trust(ca_file)
+        self._connect = partial(open_http, headers=sent, proxy=proxy, verify=verify, timeout_s=timeout_s)
 
     def __repr__(self) -> str:
         return f"MetaVTarget(name={self.name!r}, model={self.model!r}, api_base={self.api_base!r})"
@@ -134,12 +132,7 @@ class MetaVTarget:
 
     @cached_property
     def _client(self) -> httpx.Client:
-        return self._connect(
-            follow_redirects=False,
-            cookies=no_cookies(),
-            # questions are minutes apart, and nothing has to be closed afterwards
-            limits=httpx.Limits(max_keepalive_connections=0),
-        )
+        return self._connect()
 
     def _clean(self, text: str) -> str:
         """Without our secrets; before a text is cut, or half of one could be left at its end."""

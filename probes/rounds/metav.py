@@ -6,6 +6,7 @@ mean and are no further draws of a model: p is never multiplied over rounds, and
 """
 
 import json
+import logging
 import math
 import random
 from functools import partial
@@ -23,7 +24,9 @@ from probes.targets import Answer
 from probes.targets.metav import classify_output
 from sif_offline.fingerprint.evidence.transcript import request_body
 from sif_offline.fingerprint.metav.pack import Query, query_digest
-from sif_offline.fingerprint.metav.scoring import MetaVScore, MetaVScorer, metav_verdict
+from sif_offline.fingerprint.metav.scoring import MetaVError, MetaVScore, MetaVScorer, metav_verdict
+
+logger = logging.getLogger(__name__)
 
 AVERAGED = 8
 """Answers to a query, the newest ones, that are averaged."""
@@ -141,4 +144,8 @@ class MetaVTrials:
             if not texts:
                 return None
             means.append(np.mean([json.loads(text) for text in texts], axis=0))
-        return self._scorer.score(means)
+        try:
+            return self._scorer.score(means)
+        except MetaVError as error:  # numbers that no model of the pack's kind gives
+            logger.warning("target %s: its answers cannot be scored: %s", self.target, error)
+            return None

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select
@@ -30,10 +29,10 @@ from probes.watch import Watch
 from sif_offline.fingerprint.evidence.transcript import chain_faults
 from sif_offline.fingerprint.metav.pack import MetaVPack, Query, read_metav_pack
 from sif_offline.fingerprint.metav.scoring import MetaVScorer
+from tests.probes.metav_watch import metav_config
 
 FLOOR = 1 / (NEGATIVES + 1)
 
-KSERVE = {"kind": "kserve", "input": "x"}
 JSON_LABEL = {"kind": "json", "output_at": "label", "labels": [str(n) for n in range(tiny_metav.SIZE)]}
 
 
@@ -54,27 +53,10 @@ WriteMetaV = Callable[..., Path]
 
 @pytest.fixture
 def write(folder: Path, tmp_path: Path) -> WriteMetaV:
-    """A configuration: targets as name=(url, protocol, view), other keys by keyword."""
+    """A configuration: targets as name -> URL, other keys by keyword."""
 
-    def make(targets: dict[str, tuple[str, dict[str, Any], str]], **keys: object) -> Path:
-        rows = [
-            {
-                "name": name,
-                "kind": "metav",
-                "url": url,
-                "model": "m",
-                "protocol": protocol,
-                "view": view,
-                "timeout": 5,
-                "authorised_by": "the test",
-                "purpose": "a test",
-            }
-            for name, (url, protocol, view) in targets.items()
-        ]
-        body = {"pack": str(folder), "listen": {"port": 0}, "triggers_per_round": QUERIES, "targets": rows}
-        path = tmp_path / "probes.yaml"
-        path.write_text(yaml.safe_dump(body | keys), "utf-8")
-        return path
+    def make(targets: dict[str, str], **keys: Any) -> Path:
+        return metav_config(tmp_path, targets, **{"pack": str(folder)} | keys)
 
     return make
 
@@ -111,7 +93,7 @@ def runner(store: Store, pack: MetaVPack, function: Callable[[Query], Any], **se
 def test_a_copy_is_told_from_another_model_over_http(write: WriteMetaV, run: Any) -> None:
     """The pirate's weights differ from the owner's by noise; neither was seen when the verifier was made."""
     with MetaVEndpoint(tiny_metav.stolen(1)) as pirate, MetaVEndpoint(tiny_metav.unrelated(1)) as other:
-        config = write({"pirate": (pirate.root, KSERVE, "full"), "other": (other.root, KSERVE, "full")})
+        config = write({"pirate": pirate.root, "other": other.root})
         code, out, err = run("once", "--config", config, "--json")
         assert (code, err) == (0, "")
         by_name = {row["target"]: row for row in json.loads(out)}
@@ -132,9 +114,7 @@ def test_confirmed_only_at_a_level_that_the_negatives_support(
 ) -> None:
     for alpha, verdict in ((0.01, "confirmed"), (0.009, "suspicious")):
         with MetaVEndpoint(tiny_metav.stolen(1)) as pirate:
-            config = write(
-                {"pirate": (pirate.root, KSERVE, "full")}, alpha=alpha, store=f"sqlite:///{verdict}.sqlite"
-            )
+            config = write({"pirate": pirate.root}, alpha=alpha, store=f"sqlite:///{verdict}.sqlite")
             _, out, _ = run("once", "--config", config, "--json")
             assert json.loads(out)[0]["verdict"] == verdict
             code, out, _ = run("check", config)
@@ -170,9 +150,9 @@ def test_rounds_take_noise_away_and_add_no_evidence(store: Store, pack: MetaVPac
 
 def test_numbers_that_cannot_be_scored_end_no_watch(store: Store, pack: MetaVPack) -> None:
     """No probabilities, or beyond all bounds: rounds go on, and nothing is said of the target."""
-    says = 2.0
-    watched = runner(store, pack, lambda _: [says] * tiny_metav.SIZE)
-    for says in (2.0, -1e308):
+    wild = [0.0]
+    watched = runner(store, pack, lambda _: [wild[0]] * tiny_metav.SIZE)
+    for wild[0] in (2.0, -1e308):
         summary = watched.run()
         assert summary is not None
         assert (summary.state, summary.score, summary.verdict) == ("complete", None, "none")
@@ -221,9 +201,11 @@ def test_what_an_api_leaves_of_an_output_is_scored_through_that_view(
     ):
         config = write(
             {
-                "pirate": (pirate.root + address, protocol, view),
-                "other": (other.root + address, protocol, view),
-            }
+                "pirate": pirate.root + address,
+                "other": other.root + address,
+            },
+            protocol=protocol,
+            view=view,
         )
         code, out, err = run("once", "--config", config, "--json")
         assert (code, err) == (0, "")
@@ -241,12 +223,12 @@ def test_an_embeddings_endpoint_is_asked_texts(write: WriteMetaV, run: Any, tmp_
         MetaVEndpoint(one(tiny_metav.stolen(7, noise=0.05))) as pirate,
         MetaVEndpoint(one(tiny_metav.unrelated(7))) as other,
     ):
-        speaks = {"kind": "embeddings"}
         config = write(
             {
-                "pirate": (pirate.root + "/v1", speaks, "full"),
-                "other": (other.root + "/v1", speaks, "full"),
+                "pirate": pirate.root + "/v1",
+                "other": other.root + "/v1",
             },
+            protocol={"kind": "embeddings"},
             pack=str(tmp_path / "texts"),
         )
         code, out, err = run("once", "--config", config, "--json")
@@ -259,7 +241,7 @@ def test_an_embeddings_endpoint_is_asked_texts(write: WriteMetaV, run: Any, tmp_
 def test_outputs_of_another_size_are_kept_and_not_scored(write: WriteMetaV) -> None:
     with (
         MetaVEndpoint(tiny_metav.owner, faults=["wrong_size"] * QUERIES) as endpoint,
-        Watch.open(load_config(write({"x": (endpoint.root, KSERVE, "full")}))) as watch,
+        Watch.open(load_config(write({"x": endpoint.root}))) as watch,
     ):
         summary = watch.run_round("x")
         assert summary is not None
@@ -272,7 +254,7 @@ def test_outputs_of_another_size_are_kept_and_not_scored(write: WriteMetaV) -> N
 def test_what_was_asked_is_chained_and_a_failure_is_an_outcome(write: WriteMetaV) -> None:
     faults = ["http_500", "nan", "not_output", None]
     with MetaVEndpoint(tiny_metav.owner, faults=faults) as endpoint:
-        config = write({"x": (endpoint.root, KSERVE, "full")}, attempts=1, triggers_per_round=2)
+        config = write({"x": endpoint.root}, attempts=1, triggers_per_round=2)
         with Watch.open(load_config(config)) as watch:
             for _ in range(2):
                 watch.run_round("x")
@@ -288,9 +270,7 @@ def test_what_was_asked_is_chained_and_a_failure_is_an_outcome(write: WriteMetaV
 
 def test_the_service_shows_a_metav_watch(write: WriteMetaV) -> None:
     with MetaVEndpoint(tiny_metav.stolen(8)) as pirate, MetaVEndpoint(tiny_metav.unrelated(8)) as other:
-        config = write(
-            {"pirate": (pirate.root, KSERVE, "full"), "other": (other.root, KSERVE, "full")}, alpha=0.01
-        )
+        config = write({"pirate": pirate.root, "other": other.root}, alpha=0.01)
         with Watch.open(load_config(config)) as watch:
             for name in watch.runners:
                 watch.run_round(name)
@@ -324,15 +304,15 @@ def test_a_pack_and_targets_of_different_kinds_are_one_error(
         config.write_text(config.read_text().replace(str(tiny.folder), str(folder)))
         return config
 
-    def metav(protocol: dict[str, Any] = KSERVE, view: str = "full", **keys: object) -> Callable[[], Path]:
-        return lambda: write({"x": ("http://127.0.0.1:9", protocol, view)}, **keys)
+    def metav(**keys: Any) -> Callable[[], Path]:
+        return lambda: write({"x": "http://127.0.0.1:9"}, **keys)
 
     for make, said in (
         (sif_targets, "is of kind sif"),
         (metav(pack=str(tiny.folder), trigger_keys=str(tiny.keys_path)), "is of kind metav"),
         (metav(pack=str(tiny.folder)), "trigger_keys: is required"),
         (metav(view="rounded-5"), "has no negatives through view 'rounded-5'"),
-        (metav({"kind": "embeddings"}), "cannot be asked"),
+        (metav(protocol={"kind": "embeddings"}), "cannot be asked"),
         (metav(alpha=0.06), "alpha: Input should be less than or equal to 0.05"),
         (metav(evidence={"folder": "e", "signing_key": "k"}), "evidence: "),
     ):

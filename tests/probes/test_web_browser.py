@@ -1,6 +1,7 @@
 """The pages in Chromium: desktop and phone, light and dark, without JavaScript, by keyboard."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -8,9 +9,13 @@ from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse
 from playwright.sync_api import Browser, Page, Request
 
+from probes.config import load_config
+from probes.testing import tiny_metav
+from probes.testing.metav_endpoint import MetaVEndpoint
 from probes.testing.tiny_pack import TinyPack
 from probes.watch import Watch
 from probes.web import routes
+from tests.probes.metav_watch import metav_config
 from tests.probes.test_web import BIDI, TOKEN
 from tests.probes.web_browser import (
     CHROMIUM,
@@ -80,16 +85,47 @@ def watched(page: Page) -> list[str]:
     return wrong
 
 
+@pytest.fixture(scope="module")
+def metav_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The pages of a MetaV pack's watch: a copy, another model, and a target that was never asked."""
+    folder = tmp_path_factory.mktemp("metav-web")
+    models = {"copy": tiny_metav.stolen(1), "other": tiny_metav.unrelated(1)}
+    with ExitStack() as stack:
+        urls = {name: stack.enter_context(MetaVEndpoint(model)).root for name, model in models.items()}
+        config = metav_config(folder, urls | {"new": "http://127.0.0.1:9"}, cooldown="1ms")
+        opened = stack.enter_context(Watch.open(load_config(config)))
+        for name in ("copy", "other", "copy"):
+            opened.run_round(name)
+        app = FastAPI()
+        app.include_router(routes(opened, ManualScheduler(NOW + 900), token=TOKEN))
+        yield stack.enter_context(serving(app))
+
+
 @pytest.mark.parametrize(("width", "scheme"), VIEWS)
 def test_every_page_is_accessible_and_as_wide_as_the_screen(
     browser: Browser, url: str, watch: Watch, width: int, scheme: str
 ) -> None:
+    paths = ["/", *(f"/targets/{target.name}" for target in watch.config.targets)]
+    if (width, scheme) not in (VIEWS[0], VIEWS[-1]):  # each layout and each scheme once in full
+        paths = paths[:2]
+    look_at(browser, url, paths, width=width, scheme=scheme)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [VIEWS[0], VIEWS[-1]])
+def test_the_pages_of_a_metav_pack_are_too(browser: Browser, metav_url: str, width: int, scheme: str) -> None:
+    look_at(
+        browser,
+        metav_url,
+        ["/", "/targets/copy", "/targets/other", "/targets/new"],
+        width=width,
+        scheme=scheme,
+    )
+
+
+def look_at(browser: Browser, url: str, paths: list[str], *, width: int, scheme: str) -> None:
     with context_of(browser, width=width, scheme=scheme, script=True) as context:
         page = context.new_page()
         wrong = watched(page)
-        paths = ["/", *(f"/targets/{target.name}" for target in watch.config.targets)]
-        if (width, scheme) not in (VIEWS[0], VIEWS[-1]):  # each layout and each scheme once in full
-            paths = paths[:2]
         for path in paths:
             page.goto(url + path, wait_until="networkidle")
             for details in page.locator("details").all():

@@ -19,8 +19,8 @@ def metav_config(
     view: str = "full",
     **keys: object,
 ) -> Path:
-    """``folder/probes.yaml`` with targets as name -> URL, other keys by keyword; makes the folder's pack where
-    none is named.
+    """``folder/probes.yaml`` with targets as name -> URL, other keys by keyword; makes the folder's pack
+    where none is named.
     """
     pack = folder / "pack"
     if "pack" not in keys and not pack.exists():

@@ -109,7 +109,7 @@ class RoundRunner:
             self._store.give_back_lease(name, holder=self._holder)
 
     def _began_within(self, apart_s: float) -> bool:
-        """Whether the last round began so shortly ago; one that a crash cut off is none, and is made up for."""
+        """Whether the last round began so shortly ago; one that a crash cut off does not count."""
         last = last_rounds(self._store, self._target.name, pack_id=self._pack.pack_id, limit=1)
         # a round far in the future was begun by a clock that was wrong, and must not stop those that follow
         return bool(last) and last[0].state != "running" and abs(self._clock() - last[0].started_at) < apart_s

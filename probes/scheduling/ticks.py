@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID, error
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID, _dbos, error
 
 from probes.scheduling.base import Due, SchedulerError
 
@@ -19,6 +19,16 @@ KEPT = 5
 """Ticks of a job that stay in the tables."""
 
 RunTick = Callable[[str, int, float, int], None]
+
+
+def dbos_is_taken() -> bool:
+    """Whether something in this process uses DBOS already.
+
+    There is one DBOS a process. Where it, or only its list of workflows, belongs to a host application, ours
+    would run the host's workflows on our tables, and end them with itself.
+    """
+    registry = _dbos._dbos_global_registry  # DBOS has no public name for either
+    return _dbos._dbos_global_instance is not None or bool(registry and registry.workflow_info_map)
 
 
 @dataclass(frozen=True)
@@ -39,12 +49,18 @@ class Ticks:
         parallel: ticks that this process may hold at once.
         poll_s: seconds between two looks at the queue.
         run: what a tick does: job, number, nominal time, how often it was passed on.
+
+    Raises:
+        SchedulerError: this process uses DBOS already.
     """
 
     def __init__(
         self, database: str, *, executor_id: str, parallel: int, poll_s: float, run: RunTick
     ) -> None:
-        self._executor_id = executor_id
+        if dbos_is_taken():
+            raise SchedulerError(
+                "another DBOS runs in this process; use APScheduler here (scheduler: apscheduler)"
+            )
         self._parallel = parallel
         self._poll_s = poll_s
         # DBOS would print to the console; the application decides what is logged
@@ -63,8 +79,6 @@ class Ticks:
             "serializer": DBOSPortableJSONSerializer(),
         }
         DBOS(config=config)
-        if DBOS.executor_id != executor_id:  # there was one, and we got it
-            raise SchedulerError("another DBOS runs in this process; use APScheduler here")
 
         def tick(name: str, number: int, nominal: float, passes: int) -> None:
             run(name, number, nominal, passes)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -172,23 +173,77 @@ def test_no_more_than_its_parallel_jobs_at_once(make: MakeScheduler) -> None:
     assert job.most == 2
 
 
-def test_a_clock_that_goes_back_delays_a_job_by_no_more_than_its_interval(make: MakeScheduler) -> None:
-    """The clock was an hour ahead when the job was planned; then it is set right."""
-    ahead = 3600.0
-    scheduler, job = make(clock=lambda: time.time() + ahead), Log()
-    scheduler.every(name="a", interval_s=0.8, first_in_s=0.4, job=job)
+class WrongClock:
+    """The clock on the wall, of everything in this process, and how far it is off, seconds.
+
+    A machine that slept sees a jump: neither its threads nor its monotonic clock know of the time in between.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.off_s, self._right, clock = 0.0, time.time, self
+        monkeypatch.setattr(time, "time", self)
+
+        class Wrong(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> "Wrong":
+                return cls.fromtimestamp(clock(), tz)
+
+        for module in ("schedulers", "executors"):  # APScheduler asks for a datetime
+            monkeypatch.setattr(f"apscheduler.{module}.base.datetime", Wrong)
+
+    def __call__(self) -> float:
+        return self._right() + self.off_s
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> WrongClock:
+    return WrongClock(monkeypatch)
+
+
+def test_after_hours_of_sleep_each_job_runs_once_and_the_rhythm_goes_on(
+    make_on_all: MakeScheduler, wall: WrongClock
+) -> None:
+    """Five runs of each were missed; one is due."""
+    scheduler, jobs = make_on_all(clock=wall), [Log() for _ in range(3)]
+    for number, job in enumerate(jobs):
+        scheduler.every(name=str(number), interval_s=3600, first_in_s=1800, jitter_s=600, job=job)
     scheduler.start()
-    due = scheduler.next_run("a")
-    assert due is not None
-    assert due - time.time() > 3000
-    ahead = 0.0
-    at = time.time()
+    time.sleep(1.0)
+    assert not any(job.began for job in jobs)
+    wall.off_s = 5.4 * 3600  # in no job's window
+    for job in jobs:
+        job.wait(1)
+    time.sleep(2.0)
+    assert [len(job.began) for job in jobs] == [1, 1, 1], "missed runs were made up for"
+    for number in range(len(jobs)):
+        due = scheduler.next_run(str(number))
+        assert due is not None
+        # the windows begin at half past, as before
+        assert 5.5 * 3600 - 120 < due - (time.time() - wall.off_s) < 5.5 * 3600 + 600
+    assert scheduler.stop(grace_s=5)
+
+
+def test_a_clock_that_goes_back_delays_a_job_by_no_more_than_its_interval(
+    make_on_all: MakeScheduler, wall: WrongClock
+) -> None:
+    """The clock is hours ahead when the next run is planned; then it is set right."""
+    wall.off_s = 5 * 3600
+    scheduler, job = make_on_all(clock=wall), Log()
+    scheduler.every(name="a", interval_s=1.0, first_in_s=0.0, job=job)
+    scheduler.start()
     job.wait(2)
     due = scheduler.next_run("a")
     assert due is not None
-    assert due <= time.time() + 0.8
+    wall.off_s = 0.0
+    assert due - time.time() > 4 * 3600
+    at, before = time.time(), len(job.began)
+    job.wait(before + 2)
+    due = scheduler.next_run("a")
+    assert due is not None
+    assert due <= time.time() + 1.0
     assert scheduler.stop(grace_s=5)
-    assert job.began[0] - at > 0.7, "a jump is no reason to run early"
+    first, second = (began - at for began in job.began[before : before + 2])
+    assert second - first > 0.5, "a jump is no reason to hurry"
 
 
 def test_each_run_is_drawn_inside_its_window_and_the_rhythm_does_not_drift() -> None:
@@ -252,6 +307,28 @@ def test_the_store_decides_which_scheduler(tmp_path: Path) -> None:
 # -- DBOS alone
 
 
+def test_where_something_else_uses_dbos_it_is_left_alone() -> None:
+    """Its workflows would be launched on our tables, and be gone when our scheduler stops."""
+    from dbos import DBOS
+
+    from probes.scheduling.dbos_scheduler import DbosScheduler
+
+    url = "postgresql+psycopg://me@host/db"
+
+    @DBOS.workflow(name="of_the_host")
+    def of_the_host() -> None:
+        """Not launched yet."""
+
+    try:
+        assert isinstance(make_scheduler("auto", url, 2), APSchedulerScheduler)
+        with pytest.raises(SchedulerError, match="another DBOS runs in this process"):
+            make_scheduler("dbos", url, 2).start()
+        assert isinstance(make_scheduler("auto", url, 2), APSchedulerScheduler), "the host's list is gone"
+    finally:
+        DBOS.destroy(destroy_registry=True)
+    assert isinstance(make_scheduler("auto", url, 2), DbosScheduler)
+
+
 def test_a_restart_keeps_the_drawn_time_and_a_lost_tick_is_placed_anew(
     tmp_path: Path, quick_dbos: None
 ) -> None:
@@ -285,6 +362,29 @@ def test_a_restart_keeps_the_drawn_time_and_a_lost_tick_is_placed_anew(
             connection.execute("delete from workflow_status")
         connection.close()
         job.wait(len(job.began) + 2)
+    finally:
+        scheduler.stop(grace_s=1)
+
+
+def test_a_tick_that_another_replicas_clock_put_too_far_comes_within_an_interval_and_not_at_once(
+    tmp_path: Path, quick_dbos: None
+) -> None:
+    """That replica ran what was due, and placed the next tick by a clock that is ahead."""
+    from probes.scheduling.dbos_scheduler import DbosScheduler
+
+    file, job = tmp_path / "scheduler.sqlite", Log()
+    scheduler = DbosScheduler(f"sqlite:///{file}", **FAST)
+    scheduler.every(name="a", interval_s=6.0, first_in_s=1.5, job=job)
+    scheduler.start()
+    try:
+        _until(lambda: _waiting(file))
+        with sqlite3.connect(file) as connection:
+            far = (time.time() + 60) * 1000
+            assert connection.execute("update workflow_status set delay_until_epoch_ms = ?", (far,)).rowcount
+        connection.close()
+        moved = _until(lambda: (due := _waiting(file)) is not None and due < far / 1000 and due)
+        assert 2.0 < moved - time.time() <= 6.0
+        assert not job.began
     finally:
         scheduler.stop(grace_s=1)
 
@@ -342,7 +442,10 @@ def test_dbos_opens_no_connection_prints_nothing_and_is_one_per_process(tmp_path
     )
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
-    assert run.stdout == "another DBOS runs in this process; use APScheduler here\n0 connections\n"
+    assert (
+        run.stdout
+        == "another DBOS runs in this process; use APScheduler here (scheduler: apscheduler)\n0 connections\n"
+    )
 
 
 QUIET = """

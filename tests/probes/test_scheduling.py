@@ -2,12 +2,14 @@
 
 import math
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -412,6 +414,66 @@ def test_a_tick_that_no_replica_knows_is_dropped_and_its_job_may_come_back(
             _until(lambda says=says: says in caplog.text)
         finally:
             scheduler.stop(grace_s=5)
+
+
+def test_a_replica_that_freezes_stops_no_other_and_makes_up_for_nothing_when_it_wakes(
+    postgres_url: str,
+) -> None:
+    """Its machine sleeps, perhaps while it holds DBOS' lock on what is due, which runs out after 5 s."""
+    with ExitStack() as stack:
+        replicas = []
+        for _ in range(2):
+            replica = subprocess.Popen(
+                [sys.executable, "-c", REPLICA, postgres_url], stdout=subprocess.PIPE, text=True
+            )
+            stack.callback(replica.wait)
+            stack.callback(replica.kill)
+            replicas.append(stack.enter_context(_Lines(replica)))
+        _until(lambda: all(replica.lines for replica in replicas), timeout=60)
+        frozen, other = replicas
+        frozen.process.send_signal(signal.SIGSTOP)
+        before = len(other.lines)
+        _until(lambda: len(other.lines) >= before + 3, timeout=30)
+        time.sleep(3)  # five and more of its own runs missed
+        at, before = time.time(), len(frozen.lines) + len(other.lines)
+        frozen.process.send_signal(signal.SIGCONT)
+        time.sleep(3)
+        together = len(frozen.lines) + len(other.lines) - before
+        # one that it had begun when it froze, one a second, and one for the ends
+        assert together <= time.time() - at + 2, "a burst"
+
+
+REPLICA = """
+import sys, time
+from probes.scheduling.dbos_scheduler import DbosScheduler
+scheduler = DbosScheduler(sys.argv[1], poll_s=0.1, look_s=1)
+scheduler.every(name="a", interval_s=1, first_in_s=0, job=lambda: print("ran", flush=True))
+scheduler.start()
+time.sleep(120)
+"""
+
+
+class _Lines:
+    """What a process has printed so far."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process, self.lines = process, list[str]()
+        self._thread = threading.Thread(target=self._read)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+    def __enter__(self) -> "_Lines":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self._thread.join(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 def test_old_ticks_are_removed(tmp_path: Path, quick_dbos: None, monkeypatch: pytest.MonkeyPatch) -> None:

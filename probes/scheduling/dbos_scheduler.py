@@ -170,9 +170,7 @@ class DbosScheduler:
     def _run(self, name: str, job: _Job, number: int, nominal: float, done: threading.Event) -> None:
         try:
             job.due = job.rhythm.after(nominal, now=self._clock())
-            # DBOS complains where a tick is removed that still runs
-            alone = not job.busy.locked()
-            if self._ticks is None or not self._ticks.put(name, number + 1, job.due, prune=alone):
+            if self._ticks is None or not self._ticks.put(name, number + 1, job.due):
                 self._place(name)
             if job.busy.acquire(blocking=False):
                 try:

@@ -16,7 +16,10 @@ PROTOCOL = "1"
 """Raised when a tick's arguments change: DBOS gives a tick only to processes of the same version."""
 
 KEPT = 5
-"""Ticks of a job that stay in the tables."""
+"""Ticks of a job that stay in the tables once they have ended."""
+
+ABANDONED = 500
+"""Ticks after which one that never ended is taken to be a dead process's."""
 
 RunTick = Callable[[str, int, float, int], None]
 
@@ -103,8 +106,8 @@ class Ticks:
         """Take no more ticks, and wait for those under way."""
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=math.ceil(grace_s) + 1)
 
-    def put(self, name: str, number: int, due: Due, *, passes: int = 0, prune: bool = True) -> bool:
-        """Place a tick; False where it was placed before. ``prune``: remove the one that grew too old."""
+    def put(self, name: str, number: int, due: Due, *, passes: int = 0) -> bool:
+        """Place a tick, and remove the one that grew too old; False where it was placed before."""
         wait = due.at - time.time()
         try:
             with (
@@ -114,9 +117,15 @@ class Ticks:
                 DBOS.enqueue_workflow(NAME, self._tick, name, number, due.nominal, passes)
         except error.DBOSWorkflowIDInUseError:
             return False
-        if prune and number > KEPT:
-            DBOS.delete_workflow(f"{name}:{number - KEPT}")
+        if number > KEPT:
+            self._forget(f"{name}:{number - KEPT}")
         return True
+
+    def _forget(self, tick: str) -> None:
+        """Remove a tick that has ended. Where a replica is still at it, DBOS there would miss it."""
+        status = DBOS.get_workflow_status(tick)
+        if status is not None and status.status != "PENDING":
+            DBOS.delete_workflow(tick)
 
     def newest(self, name: str) -> Newest:
         """The last tick of a job; its number is 0 where there is none."""
@@ -128,7 +137,7 @@ class Ticks:
         old = [
             row.workflow_id
             for row in rows
-            if _number(row.workflow_id) <= number - KEPT and row.status != "PENDING"
+            if _number(row.workflow_id) <= number - (ABANDONED if row.status == "PENDING" else KEPT)
         ]
         if old:
             DBOS.delete_workflows(old)

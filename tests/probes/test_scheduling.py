@@ -476,6 +476,37 @@ class _Lines:
         self.process.stdout.close()
 
 
+def test_a_tick_that_still_runs_is_not_removed_however_many_follow_it(
+    tmp_path: Path, quick_dbos: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its round takes many intervals; DBOS writes down the end of what it began, and complains otherwise."""
+    from probes.scheduling.dbos_scheduler import DbosScheduler
+
+    monkeypatch.setattr("probes.scheduling.ticks.KEPT", 2)
+    file, job = tmp_path / "scheduler.sqlite", Log(takes_s=3.0)
+    scheduler = DbosScheduler(f"sqlite:///{file}", **FAST)
+    scheduler.every(name="a", interval_s=0.2, first_in_s=0.0, job=job)
+    scheduler.start()
+    try:
+        job.wait(1)
+        _until(lambda: _numbers(file)[-1] >= 5)
+        assert _numbers(file)[0] == 1
+        job.takes_s = 0.0
+        job.wait(4)
+    finally:
+        scheduler.stop(grace_s=5)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def _numbers(file: Path) -> list[int]:
+    connection = sqlite3.connect(file)
+    try:
+        rows = connection.execute("select workflow_uuid from workflow_status").fetchall()
+    finally:
+        connection.close()
+    return sorted(int(row[0].rpartition(":")[2]) for row in rows)
+
+
 def test_old_ticks_are_removed(tmp_path: Path, quick_dbos: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from probes.scheduling.dbos_scheduler import DbosScheduler
 

@@ -128,12 +128,14 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run_round(self, name: str) -> RoundSummary | None:
-        """One round of one target; None where another process has it. Raises StoreError."""
+    def run_round(self, name: str, *, apart_s: float = 0.0) -> RoundSummary | None:
+        """One round of one target; None where another process has it, or where the last one began less than
+        ``apart_s`` seconds ago. Raises StoreError.
+        """
         runner, fingerprint = self.runners[name], self.fingerprint  # a reload may replace them meanwhile
-        summary = runner.run()
+        summary = runner.run(apart_s=apart_s)
         if summary is None:
-            logger.info("target %s: another process runs a round of it", name)
+            logger.info("target %s: another process runs its round, or just did", name)
         else:
             logger.info(
                 "target %s: round %d %s, %d of %d answered, verdict %s",
@@ -189,18 +191,20 @@ class Watch:
     def _job(self, name: str) -> None:
         """A scheduled round; what fails is logged in one line, and the next interval tries again."""
         try:
-            if name in self.runners and not self._just_asked(name):
-                self.run_round(name)
+            if name in self.runners:
+                self.run_round(name, apart_s=self._apart_s())
         except StoreError as error:
             logger.error("target %s: round given up: %s", name, error)
         except Exception:
             logger.exception("target %s: round failed", name)
 
-    def _just_asked(self, name: str) -> bool:
-        """Whether another worker has run the round of this interval: each has a clock of its own."""
-        rounds = last_rounds(self.store, name, pack_id=self.pack_id, limit=1)
-        since = time.time() - (self.config.interval - self.config.jitter) / 2
-        return bool(rounds) and rounds[0].state != "running" and rounds[0].started_at > since
+    def _apart_s(self) -> float:
+        """Two rounds nearer than that belong to one interval, where each worker has a clock of its own.
+
+        The clocks draw from the same windows: two of one window are up to ``jitter`` apart, two of
+        neighbouring ones at least ``interval - jitter``.
+        """
+        return min(self.config.interval / 2, self.config.interval - self.config.jitter)
 
     def reach(self, name: str) -> Reachability:
         """Ask a target something short that is no trial; the result is kept for half a minute.

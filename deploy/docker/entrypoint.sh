@@ -4,6 +4,8 @@
 #   PRIVATE_FILES="/a /b"       a copy of each, mode 0600, in /run/sifwatch: our programs refuse a key file that
 #                               others can read, and a mounted secret often can be
 set -eu
+# evidence bundles and the store are the container's user's alone
+umask 077
 
 for assignment in $(env | sed -n 's/^FILE__\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
     eval "path=\${FILE__${assignment}}"
@@ -16,14 +18,21 @@ for assignment in $(env | sed -n 's/^FILE__\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p');
     unset "FILE__${assignment}" value
 done
 
-umask 077
+copied=" "
 for path in ${PRIVATE_FILES:-}; do
+    name=${path##*/}
+    case $copied in
+    *" $name "*)
+        echo "sif-entrypoint: PRIVATE_FILES: two files are named $name" >&2
+        exit 2
+        ;;
+    esac
+    copied="$copied$name "
     if ! cp "$path" "${PRIVATE_DIRECTORY:-/run/sifwatch}/"; then
         echo "sif-entrypoint: PRIVATE_FILES: $path cannot be copied by uid $(id -u)" >&2
         exit 2
     fi
-    chmod 0600 "${PRIVATE_DIRECTORY:-/run/sifwatch}/${path##*/}"
+    chmod 0600 "${PRIVATE_DIRECTORY:-/run/sifwatch}/$name"
 done
-umask 022
 
 exec "$@"

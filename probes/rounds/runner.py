@@ -14,6 +14,7 @@ from probes.rounds.trials import Put, Trials
 from probes.store import Store
 from probes.store.lease import new_holder
 from probes.store.limits import ENDS_THE_ROUND, Held
+from probes.store.reading import last_rounds
 from probes.store.tables import AskRow
 from probes.targets import AskFailure
 
@@ -66,12 +67,18 @@ class RoundRunner:
         # longer than any single question with its waits may take, and than a pause between two
         self._lease_s = settings.timeout_s * 2 + settings.pace_s * 2 + LONGEST_WAIT_S + 60
 
-    def run(self) -> RoundSummary | None:
-        """Run one round; None where another process runs one of this target just now. Raises StoreError."""
+    def run(self, *, apart_s: float = 0.0) -> RoundSummary | None:
+        """Run one round; None where another process runs one of this target just now. Raises StoreError.
+
+        ``apart_s``: None also where the target's last round began less than so many seconds ago. That is
+        decided under the lease: of processes whose clocks fire together, one runs a round.
+        """
         name, pack_id = self._trials.target, self._trials.pack_id
         if not self._store.take_lease(name, holder=self._holder, now=self._clock(), ttl_s=self._lease_s):
             return None
         try:
+            if self._began_within(apart_s):
+                return None
             for left_open in self._store.recover(name, pack_id=pack_id, now=self._clock()):
                 self._close(left_open, planned=None)
             self._trials.prepare()
@@ -87,6 +94,12 @@ class RoundRunner:
             return self._close(round_id, planned=planned, began=began, held=held)
         finally:
             self._store.give_back_lease(name, holder=self._holder)
+
+    def _began_within(self, apart_s: float) -> bool:
+        """Whether the last round began so shortly ago; one that a crash cut off does not count."""
+        last = last_rounds(self._store, self._trials.target, pack_id=self._trials.pack_id, limit=1)
+        # a round far in the future was begun by a clock that was wrong, and must not stop those that follow
+        return bool(last) and last[0].state != "running" and abs(self._clock() - last[0].started_at) < apart_s
 
     def _ask_all(self, round_id: int, plan: Sequence[Callable[[], Put]]) -> str | None:
         """Ask what is planned; returns the limit that ended it early, None where none did."""

@@ -170,9 +170,7 @@ class DbosScheduler:
     def _run(self, name: str, job: _Job, number: int, nominal: float, done: threading.Event) -> None:
         try:
             job.due = job.rhythm.after(nominal, now=self._clock())
-            # DBOS complains where a tick is removed that still runs
-            alone = not job.busy.locked()
-            if self._ticks is None or not self._ticks.put(name, number + 1, job.due, prune=alone):
+            if self._ticks is None or not self._ticks.put(name, number + 1, job.due):
                 self._place(name)
             if job.busy.acquire(blocking=False):
                 try:
@@ -221,23 +219,22 @@ class DbosScheduler:
         """See that a tick of the job waits.
 
         ``move``: at the time that the job has, also where it waits already. ``late``: the job's time has
-        passed; where its run was lost, the one after it is placed.
+        passed; where its run was lost, or is another replica's, the job has the time after it.
         """
         job, ticks = self._jobs.get(name), self._ticks
         if job is None or ticks is None:
             return
-        newest = ticks.newest(name)
-        if newest.due is not None:
-            if move or job.rhythm.too_far(newest.due, now=self._clock()):
-                ticks.move(name, newest.number, job.due.at)
-            else:
-                job.due = Due(job.due.nominal, newest.due)
+        newest, now = ticks.newest(name), self._clock()
+        if newest.due is not None and not move and not job.rhythm.too_far(newest.due, now=now):
+            job.due = Due(job.due.nominal, newest.due)
             return
         if newest.claimed and not late:
             return  # who has it places the next; should it die before, a later look finds that none waits
         if late:
-            job.due = job.rhythm.after(job.due.nominal, now=self._clock())
-        if not ticks.put(name, newest.number + 1, job.due):  # another replica was faster
+            job.due = job.rhythm.after(job.due.nominal, now=now)
+        if newest.due is not None:
+            ticks.move(name, newest.number, job.due.at)
+        elif not ticks.put(name, newest.number + 1, job.due):  # another replica was faster
             self._place(name)
 
 

@@ -1,5 +1,7 @@
 """Which scheduler a store calls for."""
 
+import logging
+import sys
 from typing import Literal
 
 from pydantic import SecretStr
@@ -9,6 +11,8 @@ from sqlalchemy.exc import ArgumentError
 from probes.scheduling.apscheduler_scheduler import APSchedulerScheduler
 from probes.scheduling.base import Scheduler, SchedulerError
 
+logger = logging.getLogger(__name__)
+
 SchedulerKind = Literal["auto", "apscheduler", "dbos"]
 
 
@@ -17,7 +21,8 @@ def make_scheduler(kind: SchedulerKind, store_url: SecretStr | str, parallel: in
 
     Args:
         kind: ``apscheduler`` keeps due times in memory, for one process. ``dbos`` keeps them in the store's
-            database, for any number of replicas. ``auto`` is DBOS on PostgreSQL, APScheduler otherwise.
+            database, for any number of replicas. ``auto`` is DBOS on PostgreSQL, APScheduler otherwise, and
+            where this process uses DBOS for something else.
         store_url: SQLAlchemy URL of the store.
         parallel: jobs that may run at once in this process.
 
@@ -32,9 +37,23 @@ def make_scheduler(kind: SchedulerKind, store_url: SecretStr | str, parallel: in
     postgresql = url.get_backend_name() == "postgresql"
     if kind == "apscheduler" or (kind == "auto" and not postgresql):
         return APSchedulerScheduler(parallel=parallel)
+    if kind == "auto" and _dbos_is_taken():
+        logger.warning(
+            "scheduler: this process uses DBOS for something else, so each replica keeps its own due times "
+            "(apscheduler); the store still lets one of them run a round"
+        )
+        return APSchedulerScheduler(parallel=parallel)
     from probes.scheduling.dbos_scheduler import DbosScheduler  # its import takes a second
 
     return DbosScheduler(_scheduler_database(url), parallel=parallel)
+
+
+def _dbos_is_taken() -> bool:
+    if "dbos" not in sys.modules:
+        return False
+    from probes.scheduling.ticks import dbos_is_taken
+
+    return dbos_is_taken()
 
 
 def _scheduler_database(url: URL) -> str:

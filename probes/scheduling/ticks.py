@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID, error
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID, _dbos, error
 
 from probes.scheduling.base import Due, SchedulerError
 
@@ -16,9 +16,22 @@ PROTOCOL = "1"
 """Raised when a tick's arguments change: DBOS gives a tick only to processes of the same version."""
 
 KEPT = 5
-"""Ticks of a job that stay in the tables."""
+"""Ticks of a job that stay in the tables once they have ended."""
+
+ABANDONED = 500
+"""Ticks after which one that never ended is taken to be a dead process's."""
 
 RunTick = Callable[[str, int, float, int], None]
+
+
+def dbos_is_taken() -> bool:
+    """Whether something in this process uses DBOS already.
+
+    There is one DBOS a process. Where it, or only its list of workflows, belongs to a host application, ours
+    would run the host's workflows on our tables, and end them with itself.
+    """
+    registry = _dbos._dbos_global_registry  # DBOS has no public name for either
+    return _dbos._dbos_global_instance is not None or bool(registry and registry.workflow_info_map)
 
 
 @dataclass(frozen=True)
@@ -39,12 +52,18 @@ class Ticks:
         parallel: ticks that this process may hold at once.
         poll_s: seconds between two looks at the queue.
         run: what a tick does: job, number, nominal time, how often it was passed on.
+
+    Raises:
+        SchedulerError: this process uses DBOS already.
     """
 
     def __init__(
         self, database: str, *, executor_id: str, parallel: int, poll_s: float, run: RunTick
     ) -> None:
-        self._executor_id = executor_id
+        if dbos_is_taken():
+            raise SchedulerError(
+                "another DBOS runs in this process; use APScheduler here (scheduler: apscheduler)"
+            )
         self._parallel = parallel
         self._poll_s = poll_s
         # DBOS would print to the console; the application decides what is logged
@@ -63,8 +82,6 @@ class Ticks:
             "serializer": DBOSPortableJSONSerializer(),
         }
         DBOS(config=config)
-        if DBOS.executor_id != executor_id:  # there was one, and we got it
-            raise SchedulerError("another DBOS runs in this process; use APScheduler here")
 
         def tick(name: str, number: int, nominal: float, passes: int) -> None:
             run(name, number, nominal, passes)
@@ -89,8 +106,8 @@ class Ticks:
         """Take no more ticks, and wait for those under way."""
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=math.ceil(grace_s) + 1)
 
-    def put(self, name: str, number: int, due: Due, *, passes: int = 0, prune: bool = True) -> bool:
-        """Place a tick; False where it was placed before. ``prune``: remove the one that grew too old."""
+    def put(self, name: str, number: int, due: Due, *, passes: int = 0) -> bool:
+        """Place a tick, and remove the one that grew too old; False where it was placed before."""
         wait = due.at - time.time()
         try:
             with (
@@ -100,9 +117,15 @@ class Ticks:
                 DBOS.enqueue_workflow(NAME, self._tick, name, number, due.nominal, passes)
         except error.DBOSWorkflowIDInUseError:
             return False
-        if prune and number > KEPT:
-            DBOS.delete_workflow(f"{name}:{number - KEPT}")
+        if number > KEPT:
+            self._forget(f"{name}:{number - KEPT}")
         return True
+
+    def _forget(self, tick: str) -> None:
+        """Remove a tick that has ended. Where a replica is still at it, DBOS there would miss it."""
+        status = DBOS.get_workflow_status(tick)
+        if status is not None and status.status != "PENDING":
+            DBOS.delete_workflow(tick)
 
     def newest(self, name: str) -> Newest:
         """The last tick of a job; its number is 0 where there is none."""
@@ -114,7 +137,7 @@ class Ticks:
         old = [
             row.workflow_id
             for row in rows
-            if _number(row.workflow_id) <= number - KEPT and row.status != "PENDING"
+            if _number(row.workflow_id) <= number - (ABANDONED if row.status == "PENDING" else KEPT)
         ]
         if old:
             DBOS.delete_workflows(old)

@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from probes.config import load_config
-from tests.deploy.tools import DEPLOY, found, passes
+from tests.deploy.tools import DEPLOY, found, passes, with_the_comment
 
 COMPOSE = DEPLOY / "compose.yaml"
+BUNDLES = DEPLOY / "compose.evidence.yaml"
 NEEDED = ("SIF_PACK", "MAIN_MODEL", "MAIN_API_BASE", "REFERENCE_MODEL", "REFERENCE_API_BASE")
 
 
@@ -31,7 +32,12 @@ def read(*path: str) -> Any:
 @pytest.fixture(scope="module")
 def project() -> dict[str, Any]:
     """The file as Docker Compose understands it, with the example's environment."""
-    command = (docker_compose(), "--file", COMPOSE)
+    return understood(COMPOSE)
+
+
+def understood(*files: Path) -> dict[str, Any]:
+    """Files, one on top of the other."""
+    command = [docker_compose(), *(word for file in files for word in ("--file", file))]
     made = passes(*command, "--env-file", DEPLOY / "compose" / "example.env", "config", "--format", "json")
     project: dict[str, Any] = json.loads(made)
     return project
@@ -123,6 +129,41 @@ def test_the_probes_of_compose_read_their_file(project: dict[str, Any]) -> None:
     assert any(mount.startswith("/run/sifwatch:") for mount in service["tmpfs"])
     assert config.listen.host == "0.0.0.0"
     assert service["ports"][0]["target"] == config.listen.port
+
+
+def test_bundles_come_with_a_file_of_their_own(tmp_path: Path) -> None:
+    project, more = understood(COMPOSE), understood(COMPOSE, BUNDLES)
+    before, after = project["services"].pop("sif-probes"), more["services"].pop("sif-probes")
+    assert more["services"] == project["services"]
+    config = load_config(with_the_comment(DEPLOY / "compose" / "probes.yaml", "evidence:", tmp_path))
+    assert config.evidence is not None
+    assert after["environment"]["PRIVATE_FILES"].split() == [
+        before["environment"]["PRIVATE_FILES"],
+        f"/run/secrets/{config.evidence.signing_key.name}",
+    ]
+    assert config.evidence.signing_key.parent == Path("/run/sifwatch")
+    (added,) = (one for one in after["volumes"] if one not in before["volumes"])
+    assert (added["type"], added.get("read_only", False)) == ("volume", False)
+    # a named volume takes the owner of the image's folder, which the image's user writes to
+    assert added["target"] == str(config.evidence.folder.parent)
+    assert f"--mode=0700 {added['target']}" in (DEPLOY / "docker" / "Dockerfile.probes").read_text("utf-8")
+    for key in ("environment", "volumes", "secrets"):
+        del before[key], after[key]
+    assert after == before
+    (secret,) = (more["secrets"][name] for name in set(more["secrets"]) - set(project["secrets"]))
+    assert Path(secret["file"]).parent == DEPLOY / "compose" / "secrets"
+
+
+def test_a_folder_of_files_is_the_same_inside_and_outside(project: dict[str, Any], tmp_path: Path) -> None:
+    mounts = {one["target"]: Path(one["source"]) for one in project["services"]["sif-probes"]["volumes"]}
+    for key in ("targets_folder:", "ca_file:"):
+        path = with_the_comment(DEPLOY / "compose" / "probes.yaml", key, tmp_path)
+        config = load_config(path)
+        named = config.targets_folder or config.targets[0].ca_file
+        assert named is not None
+        inside = Path("/etc/sifwatch") / named.relative_to(tmp_path)
+        assert str(inside.parent) in mounts
+        assert mounts[str(inside.parent)] == DEPLOY / "compose" / named.parent.name
 
 
 def test_the_proxy_gets_every_variable_of_its_configuration(project: dict[str, Any]) -> None:

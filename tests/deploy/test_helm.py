@@ -47,12 +47,29 @@ PACK_IN_A_SECRET = {"probes": {"pack": {"existingClaim": "", "existingSecret": "
 PACK_IN_AN_IMAGE = {
     "probes": {"pack": {"existingClaim": "", "image": {"repository": "registry.example/pack", "tag": "1"}}}
 }
+BUNDLES: dict[str, Any] = {"probes": {"evidence": {"existingSecret": "evidence-key"}}}
+FILES: dict[str, Any] = {
+    "probes": {
+        "files": [
+            {
+                "name": "authorities",
+                "existingConfigMap": "my-ca",
+                "items": [{"key": "ca.crt", "path": "ca.pem"}],
+            },
+            {"name": "keys", "existingSecret": "target-keys"},
+            {"name": "targets", "existingConfigMap": "my-targets"},
+        ],
+        "config": {"targets": [], "targets_folder": "/srv/sifwatch/files/targets"},
+    }
+}
 SETS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "everything": EVERYTHING,
     "postgres": POSTGRES,
     "pack in a secret": PACK_IN_A_SECRET,
     "pack in an image": PACK_IN_AN_IMAGE,
+    "bundles": BUNDLES,
+    "files": FILES,
 }
 OF_THE_OPERATOR = {"ServiceMonitor", "PrometheusRule"}
 
@@ -178,9 +195,10 @@ def test_the_probes_read_their_configuration(documents: list[dict[str, Any]], tm
     (container,) = pod["containers"]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert str(config.pack) in mounts
-    private = {one["name"]: one.get("value", "") for one in container["env"]}["PRIVATE_FILES"]
-    assert str(Path(private).parent) in mounts
-    assert config.trigger_keys == Path("/run/sifwatch") / Path(private).name
+    private = {one["name"]: one.get("value", "") for one in container["env"]}["PRIVATE_FILES"].split()
+    assert {str(Path(path).parent) for path in private} <= mounts
+    copies = [Path("/run/sifwatch") / Path(path).name for path in private]
+    assert copies == [config.trigger_keys, *([config.evidence.signing_key] if config.evidence else [])]
     assert config.listen.port == container["ports"][0]["containerPort"]
     for probe in ("startupProbe", "readinessProbe"):
         assert container[probe]["httpGet"] == {"path": "/health", "port": "http"}
@@ -216,6 +234,26 @@ def test_sqlite_has_one_pod_whose_host_name_stays() -> None:
     assert deployment["template"]["spec"]["hostname"] == "sif-probes"
     (claim,) = of_kind(documents, "PersistentVolumeClaim").values()
     assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_bundles_go_to_a_volume_that_outlives_the_release(tmp_path: Path) -> None:
+    documents = rendered(BUNDLES)
+    evidence = probes_config(documents, tmp_path).evidence
+    assert evidence is not None
+    claim = of_kind(documents, "PersistentVolumeClaim")["watch-sifwatch-evidence"]
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    (pod,) = (one for one in pods(documents) if one["containers"][0]["name"] == "probes")
+    (volume,) = (one for one in pod["volumes"] if "watch-sifwatch-evidence" in str(one))
+    (mount,) = (one for one in pod["containers"][0]["volumeMounts"] if one["name"] == volume["name"])
+    assert (mount["mountPath"], mount.get("readOnly", False)) == (str(evidence.folder), False)
+
+    own = rendered({"probes": {"evidence": {"existingSecret": "k", "volume": {"existingClaim": "mine"}}}})
+    assert set(of_kind(own, "PersistentVolumeClaim")) == {"watch-sifwatch-probes"}
+    assert "watch-sifwatch-evidence" not in str(own)
+    shared = {"evidence": {"existingSecret": "k", "volume": {"accessMode": "ReadWriteMany"}}}
+    several = rendered({"probes": {**POSTGRES["probes"], **shared}})
+    (claim,) = of_kind(several, "PersistentVolumeClaim").values()
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def test_a_new_configuration_starts_new_pods() -> None:
@@ -273,6 +311,7 @@ def test_the_notes_name_what_is_still_to_be_made() -> None:
     notes = helm.Chart.load(str(CHART)).render({}, name="watch", namespace="sif")[
         "sifwatch/templates/NOTES.txt"
     ]
+    assert "evidence" not in notes
     for needed in ("Secret sifwatch-trigger-keys", "PersistentVolumeClaim sifwatch-pack", "helm test watch"):
         assert needed in notes
     assert "nobody told" in notes
@@ -301,6 +340,33 @@ TARGET = {"name": "a", "model": "m", "authorised_by": "Jane", "purpose": "check"
         ({"probes": {"store": {"type": "postgres"}}}, "host and existingSecret are needed"),
         ({"probes": {"config": {"store": "sqlite:///x"}}}, "probes.config.store: the chart sets this itself"),
         ({"probes": {"config": {"targets": []}}}, "/probes/config/targets"),
+        ({"probes": {"config": {"evidence": {}}}}, "probes.config.evidence: the chart sets this itself"),
+        (
+            {"probes": {"evidence": {"existingSecret": "k", "key": "pack.trigger-keys.json"}}},
+            "probes.evidence.key: must differ from probes.triggerKeys.key",
+        ),
+        (
+            {"probes": {**POSTGRES["probes"], **BUNDLES["probes"]}},
+            "probes.evidence.volume: with several replicas it takes accessMode: ReadWriteMany",
+        ),
+        (
+            {"probes": {"config": {"targets": [{**TARGET, "ca_file": "/etc/ssl/ca.pem"}]}}},
+            "a: ca_file: /etc/ssl/ca.pem is not mounted",
+        ),
+        (
+            {"probes": {"config": {"targets_folder": "/srv/sifwatch/files/nowhere"}}},
+            "/srv/sifwatch/files/nowhere is not mounted",
+        ),
+        ({"probes": {"files": [{"name": "a"}]}}, "a: set one of existingSecret and existingConfigMap"),
+        ({"probes": {"files": [{"name": "../a"}]}}, "/probes/files/0/name"),
+        (
+            {
+                "probes": {
+                    "files": [{"name": "a", "existingSecret": "s"}, {"name": "a", "existingSecret": "t"}]
+                }
+            },
+            "probes.files: two have the same name",
+        ),
         (
             {"probes": {"config": {"targets": [{"name": "a"}]}}},
             "missing properties 'authorised_by', 'purpose'",

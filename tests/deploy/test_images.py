@@ -241,6 +241,29 @@ def test_the_entrypoint_makes_key_files_private(tmp_path: Path) -> None:
     assert stat.S_IMODE((private / "keys.json").stat().st_mode) == 0o600
 
 
+def test_the_entrypoint_copies_anew_at_each_start_and_refuses_two_of_one_name(tmp_path: Path) -> None:
+    """A pod's container that starts again finds the copies of the last time."""
+    private, other = tmp_path / "private", tmp_path / "other"
+    private.mkdir()
+    other.mkdir()
+    for text in ("old", "new"):
+        (tmp_path / "key").write_text(text)
+        done = entrypoint(
+            "cat", str(private / "key"), PRIVATE_FILES=str(tmp_path / "key"), PRIVATE_DIRECTORY=str(private)
+        )
+        assert done.stdout == text, done.stderr
+    (other / "key").write_text("other")
+    done = entrypoint(
+        "true", PRIVATE_FILES=f"{tmp_path / 'key'} {other / 'key'}", PRIVATE_DIRECTORY=str(private)
+    )
+    assert (done.returncode, "two files are named key" in done.stderr) == (2, True)
+
+
+def test_what_the_container_writes_is_its_users_alone(tmp_path: Path) -> None:
+    entrypoint("touch", str(tmp_path / "written"))
+    assert stat.S_IMODE((tmp_path / "written").stat().st_mode) == 0o600
+
+
 def test_the_entrypoint_names_a_secret_that_is_not_there(tmp_path: Path) -> None:
     for given in ({"FILE__KEY": str(tmp_path / "no")}, {"PRIVATE_FILES": str(tmp_path / "no")}):
         done = entrypoint("true", PRIVATE_DIRECTORY=str(tmp_path), **given)

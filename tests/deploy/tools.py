@@ -1,5 +1,6 @@
 """Programs that check what an operator copies. They come with the dev extra, or with Debian's packages."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,15 @@ def found(name: str, *, comes_with: str) -> str:
     if path is None:
         pytest.skip(f"{name} is not installed ({comes_with})")
     return path
+
+
+def with_the_comment(file: Path, key: str, folder: Path) -> Path:
+    """A copy of a YAML file in which the commented line of a key is none."""
+    made, found = re.subn(rf"^( *)# (?={key} )", r"\1", file.read_text("utf-8"), flags=re.MULTILINE)
+    assert found == 1, key
+    copy = folder / file.name
+    copy.write_text(made, "utf-8")
+    return copy
 
 
 def passes(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:

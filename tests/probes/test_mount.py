@@ -13,6 +13,7 @@ import yaml
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry, Counter, generate_latest
+from sqlalchemy import create_engine, inspect
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -20,6 +21,7 @@ from starlette.routing import Route
 
 import probes
 from probes.config import ConfigError, load_config
+from probes.scheduling import SchedulerError
 from probes.store import StoreError, open_store
 from probes.testing.endpoint import ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack
@@ -176,6 +178,49 @@ def test_a_store_that_cannot_be_opened_stops_the_hosts_start(config: Path, tmp_p
     probes.mount(app, config)
     with pytest.raises(StoreError), TestClient(app):
         pass
+
+
+@pytest.fixture
+def of_the_host(tmp_path: Path) -> Iterator[Callable[[int], int]]:
+    """A workflow of a host that runs a DBOS."""
+    from dbos import DBOS
+
+    @DBOS.workflow(name="of_the_host")
+    def doubled(number: int) -> int:
+        return 2 * number
+
+    DBOS(config={"name": "host", "system_database_url": f"sqlite:///{tmp_path / 'host.sqlite'}"})
+    DBOS.launch()
+    yield doubled
+    DBOS.destroy(destroy_registry=True)
+
+
+def test_a_host_with_a_dbos_of_its_own_keeps_it(
+    config: Path, postgres_url: str, of_the_host: Callable[[int], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """On PostgreSQL DBOS would be the choice."""
+    app = FastAPI()
+    probes.mount(app, yaml.safe_load(config.read_text()) | {"store": postgres_url})
+    with TestClient(app) as client:
+        wait_for(lambda: 'verdict{monitor="pirate",pack="tiny"} 2.0' in client.get("/sif/metrics").text)
+        assert of_the_host(2) == 4
+    assert of_the_host(3) == 6
+    assert "this process uses DBOS for something else" in caplog.text
+    engine = create_engine(postgres_url)
+    assert "sif_probes_scheduler" not in inspect(engine).get_schema_names()
+    engine.dispose()
+
+
+def test_a_host_with_a_dbos_of_its_own_is_told_where_ours_is_asked_for(
+    config: Path, of_the_host: Callable[[int], int]
+) -> None:
+    app = FastAPI()
+    body = yaml.safe_load(config.read_text()) | {"store": f"sqlite:///{config.parent / 'mapped.sqlite'}"}
+    probes.mount(app, body | {"scheduler": "dbos"})
+    said = r"^another DBOS runs in this process; use APScheduler here \(scheduler: apscheduler\)$"
+    with pytest.raises(SchedulerError, match=said), TestClient(app):
+        pass
+    assert of_the_host(4) == 8
 
 
 def test_a_host_that_runs_no_lifespan_is_told_so(config: Path) -> None:

@@ -2,12 +2,15 @@
 
 import math
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -172,23 +175,77 @@ def test_no_more_than_its_parallel_jobs_at_once(make: MakeScheduler) -> None:
     assert job.most == 2
 
 
-def test_a_clock_that_goes_back_delays_a_job_by_no_more_than_its_interval(make: MakeScheduler) -> None:
-    """The clock was an hour ahead when the job was planned; then it is set right."""
-    ahead = 3600.0
-    scheduler, job = make(clock=lambda: time.time() + ahead), Log()
-    scheduler.every(name="a", interval_s=0.8, first_in_s=0.4, job=job)
+class WrongClock:
+    """The clock on the wall, of everything in this process, and how far it is off, seconds.
+
+    A machine that slept sees a jump: neither its threads nor its monotonic clock know of the time in between.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.off_s, self._right, clock = 0.0, time.time, self
+        monkeypatch.setattr(time, "time", self)
+
+        class Wrong(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> "Wrong":
+                return cls.fromtimestamp(clock(), tz)
+
+        for module in ("schedulers", "executors"):  # APScheduler asks for a datetime
+            monkeypatch.setattr(f"apscheduler.{module}.base.datetime", Wrong)
+
+    def __call__(self) -> float:
+        return self._right() + self.off_s
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> WrongClock:
+    return WrongClock(monkeypatch)
+
+
+def test_after_hours_of_sleep_each_job_runs_once_and_the_rhythm_goes_on(
+    make_on_all: MakeScheduler, wall: WrongClock
+) -> None:
+    """Five runs of each were missed; one is due."""
+    scheduler, jobs = make_on_all(clock=wall), [Log() for _ in range(3)]
+    for number, job in enumerate(jobs):
+        scheduler.every(name=str(number), interval_s=3600, first_in_s=1800, jitter_s=600, job=job)
     scheduler.start()
-    due = scheduler.next_run("a")
-    assert due is not None
-    assert due - time.time() > 3000
-    ahead = 0.0
-    at = time.time()
+    time.sleep(1.0)
+    assert not any(job.began for job in jobs)
+    wall.off_s = 5.4 * 3600  # in no job's window
+    for job in jobs:
+        job.wait(1)
+    time.sleep(2.0)
+    assert [len(job.began) for job in jobs] == [1, 1, 1], "missed runs were made up for"
+    for number in range(len(jobs)):
+        due = scheduler.next_run(str(number))
+        assert due is not None
+        # the windows begin at half past, as before
+        assert 5.5 * 3600 - 120 < due - (time.time() - wall.off_s) < 5.5 * 3600 + 600
+    assert scheduler.stop(grace_s=5)
+
+
+def test_a_clock_that_goes_back_delays_a_job_by_no_more_than_its_interval(
+    make_on_all: MakeScheduler, wall: WrongClock
+) -> None:
+    """The clock is hours ahead when the next run is planned; then it is set right."""
+    wall.off_s = 5 * 3600
+    scheduler, job = make_on_all(clock=wall), Log()
+    scheduler.every(name="a", interval_s=1.0, first_in_s=0.0, job=job)
+    scheduler.start()
     job.wait(2)
     due = scheduler.next_run("a")
     assert due is not None
-    assert due <= time.time() + 0.8
+    wall.off_s = 0.0
+    assert due - time.time() > 4 * 3600
+    at, before = time.time(), len(job.began)
+    job.wait(before + 2)
+    due = scheduler.next_run("a")
+    assert due is not None
+    assert due <= time.time() + 1.0
     assert scheduler.stop(grace_s=5)
-    assert job.began[0] - at > 0.7, "a jump is no reason to run early"
+    first, second = (began - at for began in job.began[before : before + 2])
+    assert second - first > 0.5, "a jump is no reason to hurry"
 
 
 def test_each_run_is_drawn_inside_its_window_and_the_rhythm_does_not_drift() -> None:
@@ -252,6 +309,28 @@ def test_the_store_decides_which_scheduler(tmp_path: Path) -> None:
 # -- DBOS alone
 
 
+def test_where_something_else_uses_dbos_it_is_left_alone() -> None:
+    """Its workflows would be launched on our tables, and be gone when our scheduler stops."""
+    from dbos import DBOS
+
+    from probes.scheduling.dbos_scheduler import DbosScheduler
+
+    url = "postgresql+psycopg://me@host/db"
+
+    @DBOS.workflow(name="of_the_host")
+    def of_the_host() -> None:
+        """Not launched yet."""
+
+    try:
+        assert isinstance(make_scheduler("auto", url, 2), APSchedulerScheduler)
+        with pytest.raises(SchedulerError, match="another DBOS runs in this process"):
+            make_scheduler("dbos", url, 2).start()
+        assert isinstance(make_scheduler("auto", url, 2), APSchedulerScheduler), "the host's list is gone"
+    finally:
+        DBOS.destroy(destroy_registry=True)
+    assert isinstance(make_scheduler("auto", url, 2), DbosScheduler)
+
+
 def test_a_restart_keeps_the_drawn_time_and_a_lost_tick_is_placed_anew(
     tmp_path: Path, quick_dbos: None
 ) -> None:
@@ -289,6 +368,29 @@ def test_a_restart_keeps_the_drawn_time_and_a_lost_tick_is_placed_anew(
         scheduler.stop(grace_s=1)
 
 
+def test_a_tick_that_another_replicas_clock_put_too_far_comes_within_an_interval_and_not_at_once(
+    tmp_path: Path, quick_dbos: None
+) -> None:
+    """That replica ran what was due, and placed the next tick by a clock that is ahead."""
+    from probes.scheduling.dbos_scheduler import DbosScheduler
+
+    file, job = tmp_path / "scheduler.sqlite", Log()
+    scheduler = DbosScheduler(f"sqlite:///{file}", **FAST)
+    scheduler.every(name="a", interval_s=6.0, first_in_s=1.5, job=job)
+    scheduler.start()
+    try:
+        _until(lambda: _waiting(file))
+        with sqlite3.connect(file) as connection:
+            far = (time.time() + 60) * 1000
+            assert connection.execute("update workflow_status set delay_until_epoch_ms = ?", (far,)).rowcount
+        connection.close()
+        moved = _until(lambda: (due := _waiting(file)) is not None and due < far / 1000 and due)
+        assert 2.0 < moved - time.time() <= 6.0
+        assert not job.began
+    finally:
+        scheduler.stop(grace_s=1)
+
+
 def test_a_tick_that_no_replica_knows_is_dropped_and_its_job_may_come_back(
     tmp_path: Path, quick_dbos: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -312,6 +414,97 @@ def test_a_tick_that_no_replica_knows_is_dropped_and_its_job_may_come_back(
             _until(lambda says=says: says in caplog.text)
         finally:
             scheduler.stop(grace_s=5)
+
+
+def test_a_replica_that_freezes_stops_no_other_and_makes_up_for_nothing_when_it_wakes(
+    postgres_url: str,
+) -> None:
+    """Its machine sleeps, perhaps while it holds DBOS' lock on what is due, which runs out after 5 s."""
+    with ExitStack() as stack:
+        replicas = []
+        for _ in range(2):
+            replica = subprocess.Popen(
+                [sys.executable, "-c", REPLICA, postgres_url], stdout=subprocess.PIPE, text=True
+            )
+            stack.callback(replica.wait)
+            stack.callback(replica.kill)
+            replicas.append(stack.enter_context(_Lines(replica)))
+        _until(lambda: all(replica.lines for replica in replicas), timeout=60)
+        frozen, other = replicas
+        frozen.process.send_signal(signal.SIGSTOP)
+        before = len(other.lines)
+        _until(lambda: len(other.lines) >= before + 3, timeout=30)
+        time.sleep(3)  # five and more of its own runs missed
+        at, before = time.time(), len(frozen.lines) + len(other.lines)
+        frozen.process.send_signal(signal.SIGCONT)
+        time.sleep(3)
+        together = len(frozen.lines) + len(other.lines) - before
+        # one that it had begun when it froze, one a second, and one for the ends
+        assert together <= time.time() - at + 2, "a burst"
+
+
+REPLICA = """
+import sys, time
+from probes.scheduling.dbos_scheduler import DbosScheduler
+scheduler = DbosScheduler(sys.argv[1], poll_s=0.1, look_s=1)
+scheduler.every(name="a", interval_s=1, first_in_s=0, job=lambda: print("ran", flush=True))
+scheduler.start()
+time.sleep(120)
+"""
+
+
+class _Lines:
+    """What a process has printed so far."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process, self.lines = process, list[str]()
+        self._thread = threading.Thread(target=self._read)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+    def __enter__(self) -> "_Lines":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self._thread.join(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def test_a_tick_that_still_runs_is_not_removed_however_many_follow_it(
+    tmp_path: Path, quick_dbos: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its round takes many intervals; DBOS writes down the end of what it began, and complains otherwise."""
+    from probes.scheduling.dbos_scheduler import DbosScheduler
+
+    monkeypatch.setattr("probes.scheduling.ticks.KEPT", 2)
+    file, job = tmp_path / "scheduler.sqlite", Log(takes_s=3.0)
+    scheduler = DbosScheduler(f"sqlite:///{file}", **FAST)
+    scheduler.every(name="a", interval_s=0.2, first_in_s=0.0, job=job)
+    scheduler.start()
+    try:
+        job.wait(1)
+        _until(lambda: _numbers(file)[-1] >= 5)
+        assert _numbers(file)[0] == 1
+        job.takes_s = 0.0
+        job.wait(4)
+    finally:
+        scheduler.stop(grace_s=5)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def _numbers(file: Path) -> list[int]:
+    connection = sqlite3.connect(file)
+    try:
+        rows = connection.execute("select workflow_uuid from workflow_status").fetchall()
+    finally:
+        connection.close()
+    return sorted(int(row[0].rpartition(":")[2]) for row in rows)
 
 
 def test_old_ticks_are_removed(tmp_path: Path, quick_dbos: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +535,10 @@ def test_dbos_opens_no_connection_prints_nothing_and_is_one_per_process(tmp_path
     )
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
-    assert run.stdout == "another DBOS runs in this process; use APScheduler here\n0 connections\n"
+    assert (
+        run.stdout
+        == "another DBOS runs in this process; use APScheduler here (scheduler: apscheduler)\n0 connections\n"
+    )
 
 
 QUIET = """

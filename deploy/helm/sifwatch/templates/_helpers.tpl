@@ -76,9 +76,33 @@ affinity:
 {{/* what a schema cannot say in words that help */}}
 {{- define "sifwatch.check" -}}
 {{- $probes := .Values.probes -}}
-{{- range $key := list "pack" "trigger_keys" "store" "listen" -}}
+{{- range $key := list "pack" "trigger_keys" "store" "listen" "evidence" -}}
 {{- if hasKey $probes.config $key -}}
-{{- fail (printf "probes.config.%s: the chart sets this itself; see probes.pack, probes.triggerKeys, probes.store and probes.service" $key) -}}
+{{- fail (printf "probes.config.%s: the chart sets this itself; see probes.pack, probes.triggerKeys, probes.store, probes.service and probes.evidence" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- $folders := list -}}
+{{- range $probes.files -}}
+{{- if eq (empty .existingSecret) (empty .existingConfigMap) -}}
+{{- fail (printf "probes.files: %s: set one of existingSecret and existingConfigMap" .name) -}}
+{{- end -}}
+{{- $folders = append $folders (printf "/srv/sifwatch/files/%s" .name) -}}
+{{- end -}}
+{{- if ne (len $folders) (len (uniq $folders)) -}}
+{{- fail "probes.files: two have the same name" -}}
+{{- end -}}
+{{- with $probes.config.targets_folder -}}
+{{- if not (has . $folders) -}}
+{{- fail (printf "probes.config.targets_folder: %s is not mounted; /srv/sifwatch/files/NAME is, for each NAME of probes.files" .) -}}
+{{- end -}}
+{{- end -}}
+{{- range $target := $probes.config.targets -}}
+{{- range $key := list "ca_file" "api_key_file" -}}
+{{- with get $target $key -}}
+{{- if not (has (dir .) $folders) -}}
+{{- fail (printf "probes.config.targets: %s: %s: %s is not mounted; /srv/sifwatch/files/NAME is, for each NAME of probes.files" $target.name $key .) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range $probes.config.targets -}}
@@ -92,6 +116,16 @@ affinity:
 {{- if eq $probes.store.type "postgres" -}}
 {{- if not (and $probes.store.postgres.host $probes.store.postgres.existingSecret) -}}
 {{- fail "probes.store.postgres: host and existingSecret are needed with probes.store.type: postgres" -}}
+{{- end -}}
+{{- end -}}
+{{- with $probes.evidence -}}
+{{- if .existingSecret -}}
+{{- if eq .key $probes.triggerKeys.key -}}
+{{- fail "probes.evidence.key: must differ from probes.triggerKeys.key; both files get a private copy in one folder" -}}
+{{- end -}}
+{{- if and (gt (int $probes.replicas) 1) (not .volume.existingClaim) (ne .volume.accessMode "ReadWriteMany") -}}
+{{- fail "probes.evidence.volume: with several replicas it takes accessMode: ReadWriteMany, or a claim of yours that all of them can mount" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $packs := without (list $probes.pack.existingClaim $probes.pack.existingSecret $probes.pack.image.repository) "" -}}
@@ -109,5 +143,10 @@ affinity:
 {{- end -}}
 {{- end -}}
 {{- $set := dict "pack" "/srv/sifwatch/pack" "trigger_keys" (printf "/run/sifwatch/%s" .Values.probes.triggerKeys.key) "store" $store "listen" (dict "host" "0.0.0.0" "port" 9464) -}}
+{{- with .Values.probes.evidence -}}
+{{- if .existingSecret -}}
+{{- $_ := set $set "evidence" (dict "folder" "/srv/sifwatch/evidence" "signing_key" (printf "/run/sifwatch/%s" .key)) -}}
+{{- end -}}
+{{- end -}}
 {{- merge $set .Values.probes.config | toYaml -}}
 {{- end -}}

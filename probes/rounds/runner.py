@@ -17,7 +17,6 @@ from probes.rounds.summary import RoundSummary, close_round
 from probes.store import Store
 from probes.store.lease import new_holder
 from probes.store.limits import ENDS_THE_ROUND, Held
-from probes.store.reading import evidence_types
 from probes.store.tables import AskRow
 from probes.targets import AskFailure, Target, classify
 from probes.targets.pictures import digest
@@ -212,27 +211,18 @@ class RoundRunner:
             if self._stop.is_set():
                 return None
 
-    # -- scoring
-
-    def score_pending(self) -> int:
-        """Score every stored answer that has no score yet, in order of arrival; returns how many."""
-        return score_pending(self._store, self._scorer, self._target.name)
-
     def _close(
         self, round_id: int, *, planned: int | None, began: float | None = None, held: str | None = None
     ) -> RoundSummary:
         """Score what is unscored and write the round's summary; ``planned`` None: a crash cut it off."""
-        name, pack = self._target.name, self._pack
-        self.score_pending()
-        evidence = standing.evidence(
-            pack, evidence_types(self._store, name, pack_id=pack.pack_id), policy=self._policy
-        )
+        name = self._target.name
+        scored = score_pending(self._store, self._scorer, name, policy=self._policy, holder=self._holder)
         return close_round(
             self._store,
             self._scorer,
             round_id,
             target=name,
-            evidence=evidence,
+            evidence=scored.evidence,
             now=self._clock(),
             planned=planned,
             began=began,

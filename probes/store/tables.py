@@ -6,10 +6,11 @@ rounds    one a pass over a target, with its statistics when it ended
 asks      one a send; the row is committed BEFORE the send ("intent") and settled after it
 answers   what came back, stored before it is scored
 chain     every exchange as a link of a hash chain, with its raw bodies: what evidence is made from
-scores    what the statistics made of an answer; may be thrown away and made again
+scores    what the statistics made of an answer; `sif-probes rescore` throws them away and makes them again
 holds     targets that nothing is sent to until somebody resumes them
 burned    triggers that are not sent any more
 tallies   running totals of each target
+standings where its e-processes stood after its last round; may be thrown away and are made again
 """
 
 from typing import Any
@@ -193,7 +194,7 @@ class ScoreRow(Base):
     """The score of one answer: its own distinct counts, and what the e-process may count.
 
     ``new_types`` are the [token id, 1 if green else 0] in order of arrival that no earlier scored answer of
-    the same target to the same picture had.
+    the same target to the same trigger had; none of a clean photo, which the e-process never counts.
     """
 
     __tablename__ = "scores"
@@ -214,3 +215,14 @@ class TallyRow(Base):
     pack_id: Mapped[str] = mapped_column(String(100), primary_key=True)
     name: Mapped[str] = mapped_column(String(40), primary_key=True)
     value: Mapped[float]
+
+
+class StandingRow(Base):
+    """A target's e-processes after ``scored`` trigger answers; see :mod:`probes.store.standings`."""
+
+    __tablename__ = "standings"
+    target: Mapped[str] = mapped_column(String(63), primary_key=True)
+    pack_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    last_ask: Mapped[int]
+    scored: Mapped[int]
+    state: Mapped[bytes]

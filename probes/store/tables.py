@@ -132,7 +132,9 @@ class AskRow(Base):
             sqlite_where=text("state = 'intent'"),
             postgresql_where=text("state = 'intent'"),
         ),
-        Index("ix_asks_history", "target", "pack_id", "trigger_id", "control", "intended_at"),
+        Index(
+            "ix_asks_history", "target", "pack_id", "trigger_id", "control", "intended_at", "state", "failure"
+        ),
         Index("ix_asks_sent", "target", "intended_at"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, select, update
+from alembic import command
+from sqlalchemy import delete, inspect, select, update
 
 from probes import standing
 from probes.rounds import runner as runner_module
@@ -16,6 +17,7 @@ from probes.rounds import scoring
 from probes.rounds.rescoring import rescore
 from probes.store import Store, open_store
 from probes.store.lease import new_holder
+from probes.store.migrate import alembic_config, upgrade
 from probes.store.reading import evidence_types, last_rounds
 from probes.store.retention import drop_answers
 from probes.store.tables import AnswerRow, AskRow, ScoreRow, StandingRow
@@ -254,6 +256,17 @@ def test_scores_thrown_away_by_hand_come_back(tiny: TinyPack, store: Store, make
             session.execute(delete(ScoreRow).where(ScoreRow.ask_id.in_(life.rng.sample(ids, len(ids) // 2))))
         life.round()
         life.check()
+
+
+def test_a_store_from_before_goes_on(tiny: TinyPack, store: Store, make_runner: Any) -> None:
+    life = Life(store, tiny, make_runner, seed=4)
+    life.round()
+    with store.engine.begin() as connection:
+        command.downgrade(alembic_config(connection), "0003")
+        assert not inspect(connection).has_table("standings")
+        upgrade(connection)
+    life.round()
+    life.check()
 
 
 def test_kept_is_replayed_on_postgresql(tiny: TinyPack, postgres_url: str, make_runner: Any) -> None:

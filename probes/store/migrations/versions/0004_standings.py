@@ -1,4 +1,4 @@
-"""Where each target's e-processes stand."""
+"""Where each target's e-processes stand; an index tells alone how often and when a picture was sent."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,9 +8,13 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+SENT = ["target", "pack_id", "trigger_id", "control", "intended_at"]
+
 
 def upgrade() -> None:
     """Apply the step."""
+    op.drop_index("ix_asks_history", "asks")
+    op.create_index("ix_asks_history", "asks", [*SENT, "state", "failure"])
     op.create_table(
         "standings",
         sa.Column("target", sa.String(length=63), nullable=False),
@@ -25,3 +29,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take it back; the next round of each target replays its answers."""
     op.drop_table("standings")
+    op.drop_index("ix_asks_history", "asks")
+    op.create_index("ix_asks_history", "asks", SENT)

@@ -92,18 +92,24 @@ def test_a_scrape_is_timed_with_its_slowest_statements(tiny: TinyPack, tmp_path:
 
 
 @pytest.mark.timeout(300)
-def test_the_command_serves_targets_that_come_due(tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_the_command_serves_targets_that_come_due(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """The real service over a filled store: whoever is due is asked once, and soon."""
     target = tmp_path / "scale.json"
-    sizes = {"--targets": 8, "--back": 2, "--due": 3, "--window": 3, "--lead": 5}
-    options = [str(part) for pair in sizes.items() for part in pair]
+    options = ["--targets", "8", "--back", "2", "--due", "3", "--window", "3", "--lead", "5"]
+    if database == "postgresql":
+        request.getfixturevalue("postgres")  # skips where there is none
+        options.append("--postgres")
     command = [sys.executable, "-m", "benchmarks.probes.scale", "--parts", "load", *options]
     command += ["--work", str(tmp_path), "--json", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     assert "| targets served, due, finished | 8, 3, 3 |" in done.stdout
-    found = json.loads(target.read_text("utf-8"))["load"]
+    (found,) = json.loads(target.read_text("utf-8"))["load"]
     assert found["cpu_s"] > 0
+    assert (found["database_cpu_s"] is not None) == (database == "postgresql")
     assert 0 <= found["lag_median_s"] < 60
     assert found["rss_mb"] > 50
     assert found["scrapes_s"]

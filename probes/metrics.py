@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, get_args
 
+from prometheus_client import generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -212,6 +213,7 @@ class StoreCollector(Collector):
         self._paused = paused
         self._reload = reload or ReloadState()
         self._guest = guest
+        self._texts: dict[str, tuple[tuple[MonitorTotals, bool], dict[str, bytes]]] = {}
 
     def describe(self) -> list[Metric]:
         """The empty families, so that registering reads nothing."""
@@ -222,21 +224,48 @@ class StoreCollector(Collector):
         families = _families()
         readable = True
         try:
-            monitors, pack_id = self._watched()
-            found = monitor_totals(self._store, monitors, pack_id=pack_id)
-            paused = frozenset(self._paused())
+            found = self._read()
         except StoreError as error:
             if not self._guest:
                 raise
             logger.error("%s", error)
-            readable, found, paused = False, [], frozenset()
-        for totals in found:
-            _fill(families, totals, paused=totals.monitor in paused)
+            readable, found = False, []
+        for totals, paused in found:
+            _fill(families, totals, paused)
+        self._fill_own(families, readable=readable)
+        yield from families.values()
+
+    def exposition(self) -> bytes:
+        """The text that a registry with this collector alone has, for less: what the client library makes of
+        a target is kept until its numbers change. Raises StoreError.
+        """
+        before, texts = self._texts, {}
+        for shown in self._read():
+            name = shown[0].monitor
+            kept = before.get(name)
+            texts[name] = kept if kept is not None and kept[0] == shown else (shown, _target_lines(*shown))
+        self._texts = texts
+        families = _families()
+        self._fill_own(families, readable=True)
+        parts = []
+        for name, family in families.items():
+            parts.append(_text(family))
+            parts += [lines[name] for _, lines in texts.values()]
+        return b"".join(parts)
+
+    def _read(self) -> list[tuple[MonitorTotals, bool]]:
+        """The totals of each watched target, and whether it is paused."""
+        monitors, pack_id = self._watched()
+        found = monitor_totals(self._store, monitors, pack_id=pack_id)
+        paused = frozenset(self._paused())
+        return [(totals, totals.monitor in paused) for totals in found]
+
+    def _fill_own(self, families: dict[str, Any], *, readable: bool) -> None:
+        """What is of no target."""
         families["sif_probe_config_last_reload_successful"].add_metric([], float(self._reload.ok))
         families["sif_probe_config_last_reload_success_timestamp_seconds"].add_metric([], self._reload.at)
         families["sif_probe_store_readable"].add_metric([], float(readable))
         families["sif_probe_build_info"].add_metric([package_version()], 1.0)
-        yield from families.values()
 
 
 def _families() -> dict[str, Any]:
@@ -249,7 +278,7 @@ def _families() -> dict[str, Any]:
     return {spec.name: kinds[spec.kind](spec.family, spec.help, labels=spec.labels) for spec in METRICS}
 
 
-def _fill(families: dict[str, Any], totals: MonitorTotals, *, paused: bool) -> None:
+def _fill(families: dict[str, Any], totals: MonitorTotals, paused: bool) -> None:
     labels = [totals.monitor, totals.pack]
 
     def gauge(name: str, value: float | None) -> None:
@@ -283,6 +312,30 @@ def _fill(families: dict[str, Any], totals: MonitorTotals, *, paused: bool) -> N
     bounds = [*(f"{bound:g}" for bound in DURATION_BOUNDS_S), "+Inf"]
     counts = [*totals.duration_counts, totals.rounds]
     histogram.add_metric(labels, list(zip(bounds, map(float, counts), strict=True)), totals.duration_sum_s)
+
+
+def _target_lines(totals: MonitorTotals, paused: bool) -> dict[str, bytes]:
+    """The lines of one target's samples, by metric."""
+    families = _families()
+    _fill(families, totals, paused)
+    return {
+        name: b"".join(line for line in _text(family).splitlines(keepends=True) if not line.startswith(b"#"))
+        for name, family in families.items()
+    }
+
+
+class _One(Collector):
+    """A registry of one metric."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric
+
+
+def _text(metric: Metric) -> bytes:
+    return generate_latest(_One(metric))
 
 
 def metrics_table() -> str:

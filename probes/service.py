@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import SecretStr
 
 from probes.metrics import ReloadState, StoreCollector, package_version
@@ -60,8 +60,7 @@ def create_app(
     planned = scheduler or make_scheduler(
         watch.config.scheduler, watch.config.store, parallel=PARALLEL_ROUNDS
     )
-    registry = CollectorRegistry()
-    registry.register(watch_collector(watch, reload_state=reload_state))
+    collector = watch_collector(watch, reload_state=reload_state)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -86,7 +85,7 @@ def create_app(
 
     @app.get("/metrics")
     def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(collector.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/health")
     def health() -> Response:

@@ -7,8 +7,10 @@ transfer) a second e-process grows, and only that one may ever read "confirmed".
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any, Self
 
 from sif_offline.fingerprint.errors import SifError
 from sif_offline.fingerprint.evidence.commitment import Policy, commitment_of
@@ -86,6 +88,7 @@ class Ledger:
             "grid_points": policy.grid_points,
         }
         self._alpha = policy.alpha
+        self._test = [*sizes.values(), policy.transfer]
         self._independent = EProcess(**sizes)
         self._unrelated = None if policy.transfer is None else EProcess(**sizes, transfer=policy.transfer)
 
@@ -94,6 +97,37 @@ class Ledger:
         self._independent.update(trigger_id, new_types)
         if self._unrelated is not None:
             self._unrelated.update(trigger_id, new_types)
+
+    def seen(self, trigger_id: str) -> AbstractSet[int]:
+        """The types that answers to a trigger have had; of no further use after the next answer."""
+        return self._independent.seen(trigger_id)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on later, as JSON values; holds no key, but colours of seen types."""
+        unrelated = None
+        if self._unrelated is not None:
+            unrelated = self._unrelated.state()
+            del unrelated["seen"]  # the same for both
+        return {"test": self._test, "independent": self._independent.state(), "unrelated": unrelated}
+
+    @classmethod
+    def resumed(cls, pack: FingerprintPack, *, policy: Policy, state: dict[str, Any]) -> Self:
+        """The ledger that :meth:`state` described, to the last bit.
+
+        Raises:
+            ValueError: it is of another test (after a new calibration), or no state.
+        """
+        ledger = cls(pack, policy=policy)
+        if state.get("test") != ledger._test:
+            raise ValueError("the state of another test")
+        try:
+            independent, unrelated = state["independent"], state["unrelated"]
+            ledger._independent = EProcess.from_state(independent)
+            if unrelated is not None:
+                ledger._unrelated = EProcess.from_state({**unrelated, "seen": independent["seen"]})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not the state of a ledger: {error!r}") from None
+        return ledger
 
     @property
     def evidence(self) -> Evidence:
@@ -123,7 +157,7 @@ def evidence(pack: FingerprintPack, answers: Iterable[tuple[str, NewTypes]], *, 
 
 
 def score_new(
-    scorer: PackScorer, trigger_id: str, text: str, *, seen: set[int]
+    scorer: PackScorer, trigger_id: str, text: str, *, seen: AbstractSet[int]
 ) -> tuple[ResponseScore, list[list[int]], bool]:
     """Score one answer.
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.probes.history import HOUR_S, extend
 from probes import standing
-from probes.rounds import RoundSettings, sif, sif_runner
+from probes.rounds import RoundSettings, scoring, sif, sif_runner
 from probes.store import Store, open_store
 from probes.targets import Answer, LiteLLMTarget, Target
 from probes.testing.endpoint import Question, completion
@@ -30,11 +30,12 @@ STAGES: tuple[tuple[object, str], ...] = (
     (Store, "intend"),
     (Store, "settle_answer"),
     (Store, "unscored"),
-    (Store, "seen_types"),
     (Store, "add_score"),
     (standing, "score_new"),
-    (standing, "evidence"),
-    (sif, "evidence_types"),
+    (scoring, "_resume"),
+    (standing.Ledger, "add"),
+    (standing.Ledger, "state"),
+    (scoring, "keep_standing"),
     (sif, "wrong_key_control"),
 )
 """Where a round spends its time: functions that do not call one another."""
@@ -65,11 +66,15 @@ class FromMemory:
 
 @dataclass(frozen=True)
 class Growth:
-    """One round on top of ``rounds`` earlier ones: CPU and wall seconds, the database's size in bytes."""
+    """One round on top of ``rounds`` earlier ones: CPU and wall seconds, the database's size in bytes.
+
+    ``replay_cpu_s``: of the round before it, for which nothing was kept (the first after an upgrade).
+    """
 
     rounds: int
     speech: str
     asks: int
+    replay_cpu_s: float
     cpu_s: float
     wall_s: float
     size: int
@@ -108,15 +113,20 @@ def measure_growth(*, lengths: Sequence[int], triggers: int = 16) -> list[Growth
                 path = Path(folder, f"{length}-{speech}.sqlite")
                 now = time.time()
                 with open_store(f"sqlite:///{path}") as store:
+                    run_round(store, target, tiny, at=now - 2 * HOUR_S)
+                    if length > 2:  # that round, and the one that replays
+                        extend(store, ["target"], rounds=length - 2, sampled=speech == "sampled")
+                    replay = time.process_time()
                     run_round(store, target, tiny, at=now - HOUR_S)
-                    if length:
-                        extend(store, ["target"], rounds=length, sampled=speech == "sampled")
+                    replay = time.process_time() - replay
                     with _stages() as spent:
                         wall, cpu = time.monotonic(), time.process_time()
                         run_round(store, target, tiny, at=now)
                         cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-                    asks = (length + 2) * (triggers + triggers // 4)
-                found.append(Growth(length, speech, asks, cpu, wall, os.path.getsize(path), dict(spent)))
+                    rounds = max(2, length)
+                asks = (rounds + 1) * (triggers + triggers // 4)
+                size = os.path.getsize(path)
+                found.append(Growth(rounds, speech, asks, replay, cpu, wall, size, dict(spent)))
                 path.unlink()
     return found
 

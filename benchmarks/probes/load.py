@@ -21,7 +21,6 @@ from typing import Any
 
 import httpx
 import yaml
-from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import event, func, select, update
 
 from benchmarks.probes.growth import FromMemory, run_round
@@ -38,7 +37,9 @@ SCRAPE_EVERY_S = 15.0
 
 @dataclass(frozen=True)
 class Scrape:
-    """One filled store: seconds of a scrape (each of three), and its slowest statements with their plans."""
+    """One filled store: seconds of a scrape (the first, and two more while nothing changes), and its slowest
+    statements with their plans.
+    """
 
     targets: int
     rounds_back: int
@@ -54,7 +55,8 @@ class Load:
     """The rounds of ``due`` targets within ``window_s``, out of ``targets`` in the service.
 
     ``cpu_s``: of the service from the first due time until the last round had ended, scrapes included;
-    ``idle_cpu_s`` a second while nothing is due. Lags in seconds from due to the round's row.
+    ``database_cpu_s`` of the database's own processes, None where it has none that we know. Lags in seconds
+    from due to the round's row. ``scrapes_s``: one every fifteen seconds, over HTTP, in order.
     """
 
     targets: int
@@ -63,6 +65,7 @@ class Load:
     window_s: float
     took_s: float
     cpu_s: float
+    database_cpu_s: float | None
     cpu_s_a_round: float
     share_of_an_hour_of_two_cores: float
     start_s: float
@@ -106,16 +109,15 @@ def measure_scrape(store: Store, tiny: TinyPack, names: Sequence[str], *, rounds
     began = time.monotonic()
     asks = fill(store, tiny, names, rounds_back=rounds_back)
     fill_s = time.monotonic() - began
-    registry = CollectorRegistry()
-    registry.register(StoreCollector(store, watched=lambda: (names, tiny.pack.pack_id)))
+    collector = StoreCollector(store, watched=lambda: (names, tiny.pack.pack_id))
     seconds, cpu_s = [], []
     for _ in range(3):
         wall, cpu = time.monotonic(), time.process_time()
-        generate_latest(registry)
+        collector.exposition()
         seconds.append(time.monotonic() - wall)
         cpu_s.append(time.process_time() - cpu)
     with _statements(store) as statements:
-        generate_latest(registry)
+        collector.exposition()
     statements = [found for found in statements if found["sql"].lstrip().startswith("SELECT")]
     statements.sort(key=lambda found: -found["seconds"])
     slowest = [
@@ -196,20 +198,22 @@ def measure_load(
     *,
     folder: Path,
     url: str,
-    due: int,
+    due: Sequence[str],
     window_s: float,
     lead_s: float,
+    database_pid: int | None,
 ) -> Load:
-    """Serve all targets of a filled store, of which ``due`` come due evenly within ``window_s``.
+    """Serve all targets of a filled store, of which those ``due`` come due evenly within ``window_s``.
 
     ``lead_s``: from the start of the service to the first due round; it has to be ready by then.
+    ``database_pid``: parent of the database's processes, None where it has none.
     """
     config = folder / "probes.yaml"
     # with its password: SQLAlchemy's own text hides it
     store_url = store.engine.url.render_as_string(hide_password=False)
     config.write_text(yaml.safe_dump(_config(tiny, names, url=url, store_url=store_url)), "utf-8")
     first_due = time.time() + lead_s
-    due_at = {name: first_due + number * window_s / due for number, name in enumerate(names[:due])}
+    due_at = {name: first_due + number * window_s / len(due) for number, name in enumerate(due)}
     with store.engine.begin() as connection:
         lived = connection.scalar(select(func.max(RoundRow.id)))
         newest = select(func.max(RoundRow.id)).group_by(RoundRow.target)
@@ -237,14 +241,18 @@ def measure_load(
         scraper = threading.Thread(target=_scrape, args=(f"{base}/metrics", scrapes, stop))
         time.sleep(max(0.0, first_due - time.time()))
         before_s, _ = usage(process.pid)
+        database_before_s = None if database_pid is None else family_cpu_s(database_pid)
         scraper.start()
         deadline = time.time() + window_s * 3 + 120
-        while time.time() < deadline and _finished(store, lived) < due:
+        while time.time() < deadline and _finished(store, lived) < len(due):
             time.sleep(0.5)
         took_s = time.time() - first_due
         stop.set()
         scraper.join()
         cpu_s, rss_mb = usage(process.pid)
+        database_cpu_s = None
+        if database_pid is not None and database_before_s is not None:
+            database_cpu_s = family_cpu_s(database_pid) - database_before_s
         page = time.monotonic()
         httpx.get(f"{base}/", timeout=60).raise_for_status()
         page_s = time.monotonic() - page
@@ -257,13 +265,14 @@ def measure_load(
     cpu_s -= before_s
     return Load(
         targets=len(names),
-        due=due,
+        due=len(due),
         finished=_finished(store, lived),
         window_s=window_s,
         took_s=took_s,
         cpu_s=cpu_s,
-        cpu_s_a_round=cpu_s / due,
-        share_of_an_hour_of_two_cores=cpu_s / due * len(names) / (2 * HOUR_S),
+        database_cpu_s=database_cpu_s,
+        cpu_s_a_round=cpu_s / len(due),
+        share_of_an_hour_of_two_cores=(cpu_s + (database_cpu_s or 0)) / len(due) * len(names) / (2 * HOUR_S),
         start_s=start_s,
         start_cpu_s=start_cpu_s,
         rss_mb=rss_mb,
@@ -305,6 +314,27 @@ def _scrape(url: str, seconds: list[float], stop: threading.Event) -> None:
 
 def usage(pid: int) -> tuple[float, float]:
     """CPU seconds so far and resident MB of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return cpu_s, int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    fields = _stat(pid)
+    return _seconds(fields[11:13]), int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def family_cpu_s(pid: int) -> float:
+    """CPU seconds so far of a process and its children, those that ended included."""
+    found = _seconds(_stat(pid)[11:15])
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = _stat(int(path.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == pid:
+            found += _seconds(fields[11:13])
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of ``/proc/PID/stat`` from the third on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _seconds(ticks: Sequence[str]) -> float:
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")

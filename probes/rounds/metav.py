@@ -16,10 +16,10 @@ import numpy as np
 
 from probes.rounds.planning import rested
 from probes.rounds.settings import RoundSettings
-from probes.rounds.trials import Plan, Put
+from probes.rounds.trials import Conclusion, Plan, Put
 from probes.store import Store
 from probes.store.orders import burned_for
-from probes.store.reading import RoundCounts, last_answers
+from probes.store.reading import last_answers, round_counts
 from probes.targets import Answer
 from probes.targets.metav import classify_output
 from sif_offline.fingerprint.evidence.transcript import request_body
@@ -121,13 +121,9 @@ class MetaVTrials:
             kind_of=partial(classify_output, size=self._pack.output.size),
         )
 
-    def score(self, store: Store) -> int:
-        """Nothing waits: no answer has a score by itself."""
-        return 0
-
-    def conclude(self, store: Store, round_id: int, counts: RoundCounts) -> dict[str, Any]:
+    def conclude(self, store: Store, round_id: int, *, holder: str) -> Conclusion:
         """The score of the newest answers to all queries; none while a query has no answer."""
-        found = self._standing(store)
+        counts, found = round_counts(store, round_id), self._standing(store)
         columns: dict[str, Any] = {"scored": counts.answered - counts.refusals, "verdict": "none"}
         if found is not None:
             columns |= {
@@ -135,7 +131,7 @@ class MetaVTrials:
                 "log_pvalue": math.log(found.pvalue),
                 "verdict": metav_verdict(found, alpha=self._alpha),
             }
-        return columns
+        return Conclusion(counts, columns)
 
     def _standing(self, store: Store) -> MetaVScore | None:
         means = []

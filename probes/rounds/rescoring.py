@@ -57,7 +57,7 @@ def rescore(store: Store, scorer: PackScorer, target: str, *, policy: Policy, no
                 delete(ScoreRow).where(ScoreRow.ask_id.in_(held.where(AnswerRow.dropped_at.is_(None))))
             )
             recount_hits(session, target, pack_id=pack_id)
-        answers = score_pending(store, scorer, target)
+        answers, _ = score_pending(store, scorer, target, policy=policy, holder=holder)
         ledger = standing.Ledger(scorer.pack, policy=policy)
         rounds = 0
         for round_id, scored in answers_by_round(store, target, pack_id=pack_id):

@@ -206,6 +206,7 @@ class RoundRunner:
             self._store,
             self._trials,
             round_id,
+            holder=self._holder,
             now=self._clock(),
             planned=planned,
             began=began,

@@ -9,9 +9,9 @@ from probes.rounds.planning import Question, plan_round
 from probes.rounds.runner import RoundRunner
 from probes.rounds.scoring import score_pending
 from probes.rounds.settings import RoundSettings
-from probes.rounds.trials import Plan, Put
+from probes.rounds.trials import Conclusion, Plan, Put
 from probes.store import Store
-from probes.store.reading import RoundCounts, evidence_types, round_counts, round_texts
+from probes.store.reading import RoundCounts, round_counts, round_texts
 from probes.targets import Target, classify
 from probes.targets.pictures import digest
 from sif_offline.fingerprint.controls import wrong_key_control
@@ -80,15 +80,12 @@ class SifTrials:
             kind_of=partial(classify, max_tokens=tokens),
         )
 
-    def score(self, store: Store) -> int:
-        """Score what has no score yet."""
-        return score_pending(store, self._scorer, self.target)
-
-    def conclude(self, store: Store, round_id: int, counts: RoundCounts) -> dict[str, Any]:
+    def conclude(self, store: Store, round_id: int, *, holder: str) -> Conclusion:
         """The round's z with its controls, and the target's e-processes."""
-        answers = evidence_types(store, self.target, pack_id=self.pack_id)
-        evidence = standing.evidence(self._pack, answers, policy=self._policy)
-        return statistics(store, self._scorer, counts, round_id, evidence=evidence)
+        scored = score_pending(store, self._scorer, self.target, policy=self._policy, holder=holder)
+        counts = round_counts(store, round_id)
+        columns = statistics(store, self._scorer, counts, round_id, evidence=scored.evidence)
+        return Conclusion(counts, columns)
 
 
 def sif_runner(

@@ -6,7 +6,6 @@ from typing import Any
 
 from probes.rounds.trials import Trials
 from probes.store import Store
-from probes.store.reading import round_counts
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ def close_round(
     trials: Trials,
     round_id: int,
     *,
+    holder: str,
     now: float,
     planned: int | None,
     began: float | None = None,
@@ -67,13 +67,11 @@ def close_round(
 ) -> RoundSummary:
     """Score what is unscored and write the round's statistics. Raises StoreError.
 
-    ``now`` and ``began`` (None where another process began it) are Unix seconds. ``planned`` is how many
-    questions it meant to ask, None where a crash cut it off; ``held`` the limit that ended it, None where
-    none did.
+    ``holder`` has the target's lease. ``now`` and ``began`` (None where another process began it) are Unix
+    seconds. ``planned`` is how many questions it meant to ask, None where a crash cut it off; ``held`` the
+    limit that ended it, None where none did.
     """
-    trials.score(store)
-    counts = round_counts(store, round_id)
-    found = trials.conclude(store, round_id, counts)
+    counts, found = trials.conclude(store, round_id, holder=holder)
     state = "partial"
     if planned is not None and counts.answered == planned:
         state = "complete" if planned else "idle"

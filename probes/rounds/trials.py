@@ -65,12 +65,17 @@ class Trials(Protocol):
         """What is due (``now``: Unix seconds), in random order. Raises StoreError."""
         ...
 
-    def score(self, store: Store) -> int:
-        """Score every stored answer that waits for it, in order of arrival; returns how many."""
-        ...
-
-    def conclude(self, store: Store, round_id: int, counts: RoundCounts) -> dict[str, Any]:
-        """The statistics of a round whose answers are scored: columns of RoundRow, with the target's
-        ``verdict`` and how many answers are ``scored``.
+    def conclude(self, store: Store, round_id: int, *, holder: str) -> "Conclusion":
+        """Score every stored answer that waits for it, and say what the answers amount to. ``holder`` has the
+        target's lease.
         """
         ...
+
+
+class Conclusion(NamedTuple):
+    """What a round brought, and its statistics: columns of RoundRow, with the target's ``verdict`` and how
+    many answers are ``scored``.
+    """
+
+    counts: RoundCounts
+    columns: dict[str, Any]

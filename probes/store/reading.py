@@ -1,8 +1,10 @@
 """What the statistics and the pages read."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
 
 from probes.store.store import Store
 from probes.store.tables import AnswerRow, AskRow, RoundRow, ScoreRow
@@ -73,23 +75,37 @@ def round_texts(store: Store, round_id: int) -> dict[str, list[str]]:
     return texts
 
 
-def evidence_types(
-    store: Store, target: str, *, pack_id: str, up_to_round: int | None = None
-) -> list[tuple[str, list[tuple[int, bool]]]]:
-    """(trigger id, newly seen (token id, is green)) of every scored trigger answer, in order of arrival."""
+class ScoredAnswer(NamedTuple):
+    """A scored answer to a trigger, with the (token id, is green) that it was the first to bring."""
+
+    ask_id: int
+    trigger_id: str
+    new_types: list[tuple[int, bool]]
+
+
+def read_scored(session: Session, *asks: ColumnElement[bool]) -> list[ScoredAnswer]:
+    """The scored trigger answers to some asks, in the order in which these were sent."""
     query = (
-        select(AskRow.trigger_id, ScoreRow.new_types)
+        select(AskRow.id, AskRow.trigger_id, ScoreRow.new_types)
         .join(ScoreRow, ScoreRow.ask_id == AskRow.id)
-        .where(AskRow.target == target, AskRow.pack_id == pack_id, AskRow.control.is_(False))
+        .where(*asks, AskRow.control.is_(False))
         .order_by(AskRow.id)
     )
-    if up_to_round is not None:
-        query = query.where(AskRow.round_id <= up_to_round)
+    return [
+        ScoredAnswer(ask_id, trigger_id, [(token, bool(green)) for token, green in pairs])
+        for ask_id, trigger_id, pairs in session.execute(query)
+    ]
+
+
+def scored_answers(store: Store, target: str, *, pack_id: str) -> list[ScoredAnswer]:
+    """Every scored trigger answer of a target: what its e-processes are replayed from."""
     with store.reading() as session:
-        return [
-            (trigger, [(token, bool(green)) for token, green in pairs])
-            for trigger, pairs in session.execute(query)
-        ]
+        return read_scored(session, AskRow.target == target, AskRow.pack_id == pack_id)
+
+
+def evidence_types(store: Store, target: str, *, pack_id: str) -> list[tuple[str, list[tuple[int, bool]]]]:
+    """(trigger id, newly seen (token id, is green)) of every scored trigger answer, in order of arrival."""
+    return [(trigger, types) for _, trigger, types in scored_answers(store, target, pack_id=pack_id)]
 
 
 def last_answers(store: Store, target: str, *, pack_id: str, trigger_id: str, limit: int) -> list[str]:

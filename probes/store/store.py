@@ -251,17 +251,6 @@ class Store:
         with self.reading() as session:
             return [Unscored(*row) for row in session.execute(query)]
 
-    def seen_types(self, target: str, *, pack_id: str, trigger_id: str, control: bool) -> set[int]:
-        """Token types that scored answers of the target to this picture have had."""
-        query = (
-            select(ScoreRow.new_types)
-            .join(AskRow, AskRow.id == ScoreRow.ask_id)
-            .where(AskRow.target == target, AskRow.pack_id == pack_id)
-            .where(AskRow.trigger_id == trigger_id, AskRow.control == control)
-        )
-        with self.reading() as session:
-            return {pair[0] for pairs in session.scalars(query) for pair in pairs}
-
     def add_score(self, row: ScoreRow) -> None:
         """Store a score."""
         with self.writing() as session:

@@ -6,10 +6,11 @@ rounds    one a pass over a target, with its statistics when it ended
 asks      one a send; the row is committed BEFORE the send ("intent") and settled after it
 answers   what came back, stored before it is scored
 chain     every exchange as a link of a hash chain, with its raw bodies: what evidence is made from
-scores    what the statistics made of an answer; may be thrown away and made again
+scores    what the statistics made of an answer; `sif-probes rescore` throws them away and makes them again
 holds     targets that nothing is sent to until somebody resumes them
 burned    triggers that are not sent any more
 tallies   running totals of each target
+standings where its e-processes stood after its last round; may be thrown away and are made again
 """
 
 from typing import Any
@@ -139,7 +140,9 @@ class AskRow(Base):
             sqlite_where=text("state = 'intent'"),
             postgresql_where=text("state = 'intent'"),
         ),
-        Index("ix_asks_history", "target", "pack_id", "trigger_id", "control", "intended_at"),
+        Index(
+            "ix_asks_history", "target", "pack_id", "trigger_id", "control", "intended_at", "state", "failure"
+        ),
         Index("ix_asks_sent", "target", "intended_at"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -201,7 +204,7 @@ class ScoreRow(Base):
     """The score of one answer: its own distinct counts, and what the e-process may count.
 
     ``new_types`` are the [token id, 1 if green else 0] in order of arrival that no earlier scored answer of
-    the same target to the same picture had.
+    the same target to the same trigger had; none of a clean photo, which the e-process never counts.
     """
 
     __tablename__ = "scores"
@@ -222,3 +225,14 @@ class TallyRow(Base):
     pack_id: Mapped[str] = mapped_column(String(100), primary_key=True)
     name: Mapped[str] = mapped_column(String(40), primary_key=True)
     value: Mapped[float]
+
+
+class StandingRow(Base):
+    """A target's e-processes after ``scored`` trigger answers; see :mod:`probes.store.standings`."""
+
+    __tablename__ = "standings"
+    target: Mapped[str] = mapped_column(String(63), primary_key=True)
+    pack_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    last_ask: Mapped[int]
+    scored: Mapped[int]
+    state: Mapped[bytes]

@@ -14,6 +14,9 @@ from sqlalchemy.orm import Session
 
 from probes.store.tables import AnswerRow, AskRow, TallyRow
 
+SCORED = ("outcome/hit", "outcome/miss")
+"""Together they count the scored answers to triggers."""
+
 DURATION_BOUNDS_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
 
 _ASKS = "asks.target, asks.pack_id"
@@ -61,12 +64,11 @@ def recount(connection: Connection) -> None:
 
 def recount_hits(session: Session, target: str, *, pack_id: str) -> None:
     """Make a target's hits and misses anew: they changed with its scores."""
-    names = ("outcome/hit", "outcome/miss")
     mine = {"of_target": target, "of_pack": pack_id}
     delete = text(
         "DELETE FROM tallies WHERE target = :of_target AND pack_id = :of_pack AND name IN :names"
     ).bindparams(bindparam("names", expanding=True))
-    session.execute(delete, {**mine, "names": names})
+    session.execute(delete, {**mine, "names": SCORED})
     counts = _COUNTS[0].replace("WHERE", "WHERE asks.target = :of_target AND asks.pack_id = :of_pack AND")
     session.execute(
         text(f"INSERT INTO tallies (target, pack_id, name, value) {counts}"),

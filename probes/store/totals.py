@@ -1,8 +1,9 @@
 """What the metrics and the pages read: totals of all targets at once."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import BigInteger, cast, select
 
@@ -42,24 +43,50 @@ class MonitorTotals:
     duration_counts: list[int]
 
 
+class _Target(NamedTuple):
+    """What is shown of a target's row."""
+
+    name: str
+    kind: str
+    interval_s: float
+    alpha: float
+
+
+class _Round(NamedTuple):
+    """What is shown of a round."""
+
+    z: float | None
+    threshold_z: float | None
+    score: float | None
+    log_pvalue: float | None
+    log_e: float | None
+    verdict: str | None
+    finished_at: float | None
+
+
+_TARGET = [getattr(TargetRow, name) for name in _Target._fields]
+_ROUND = [getattr(RoundRow, name) for name in _Round._fields]
+
+
 def monitor_totals(store: Store, monitors: Sequence[str], *, pack_id: str) -> list[MonitorTotals]:
     """The totals of the named targets, in three queries that do not grow with the history."""
     ours = (TallyRow.target.in_(monitors), TallyRow.pack_id == pack_id)
     newest = (
-        select(TallyRow.target, TallyRow.name, RoundRow)
+        select(TallyRow.target, TallyRow.name, *_ROUND)
         .join(RoundRow, RoundRow.id == cast(TallyRow.value, BigInteger))
         .where(*ours, TallyRow.name.in_(("last/ended", "last/good", "last/scored")))
     )
+    # "outcome/hit" is the member "hit" of the group "outcome"; "cost" is its own group, with the member ""
+    tallies: dict[str, defaultdict[str, dict[str, float]]] = {name: defaultdict(dict) for name in monitors}
     with store.reading() as session:
-        known = {
-            row.name: row for row in session.scalars(select(TargetRow).where(TargetRow.name.in_(monitors)))
-        }
-        tallies: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        named = session.execute(select(*_TARGET).where(TargetRow.name.in_(monitors)))
+        known = {row.name: _Target(*row) for row in named}
         for name, of, value in session.execute(
             select(TallyRow.target, TallyRow.name, TallyRow.value).where(*ours)
         ):
-            tallies[name][of] = value
-        rounds = {(name, of): row for name, of, row in session.execute(newest)}
+            group, _, member = of.partition("/")
+            tallies[name][group][member] = value
+        rounds = {(name, of): _Round(*row) for name, of, *row in session.execute(newest)}
     return [
         _totals(
             known[name],
@@ -75,22 +102,21 @@ def monitor_totals(store: Store, monitors: Sequence[str], *, pack_id: str) -> li
 
 
 def _totals(
-    target: TargetRow,
+    target: _Target,
     *,
     pack_id: str,
-    tallies: dict[str, float],
-    ended: RoundRow | None,
-    good: RoundRow | None,
-    scored: RoundRow | None,
+    tallies: Mapping[str, dict[str, float]],
+    ended: _Round | None,
+    good: _Round | None,
+    scored: _Round | None,
 ) -> MonitorTotals:
-    def under(prefix: str) -> dict[str, int]:
-        return {
-            name.removeprefix(prefix): int(value)
-            for name, value in tallies.items()
-            if name.startswith(prefix)
-        }
+    def counts(group: str) -> dict[str, int]:
+        return {name: int(value) for name, value in tallies.get(group, {}).items()}
 
-    tokens = under("tokens/")
+    def alone(group: str) -> float:
+        return tallies.get(group, {}).get("", 0.0)
+
+    tokens, durations = counts("tokens"), counts("duration")
     return MonitorTotals(
         monitor=target.name,
         kind=target.kind,
@@ -105,12 +131,12 @@ def _totals(
         verdict=(ended.verdict if ended else None) or "none",
         last_completion=ended.finished_at if ended else None,
         last_success=good.finished_at if good else None,
-        trials=under("outcome/"),
-        errors=under("error/"),
+        trials=counts("outcome"),
+        errors=counts("error"),
         prompt_tokens=tokens.get("prompt", 0),
         completion_tokens=tokens.get("completion", 0),
-        cost_usd=tallies.get("cost", 0.0),
-        rounds=int(tallies.get("rounds", 0)),
-        duration_sum_s=tallies.get("duration", 0.0),
-        duration_counts=[int(tallies.get(f"duration/{bound:g}", 0)) for bound in DURATION_BOUNDS_S],
+        cost_usd=alone("cost"),
+        rounds=int(alone("rounds")),
+        duration_sum_s=alone("duration"),
+        duration_counts=[durations.get(f"{bound:g}", 0) for bound in DURATION_BOUNDS_S],
     )

@@ -25,10 +25,13 @@ class PostgresServer:
     """Starts a server and removes it again; use as a context manager.
 
     PostgreSQL refuses to run as root, so root runs it as the ``postgres`` user that its package brings.
-    Commits do not wait for the disk: what is in the cluster need not outlive the machine.
+
+    Args:
+        durable: commits wait for the disk. Otherwise they do not: what is in the cluster need not outlive the
+            machine.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         binaries = _binaries()
         self._as_user: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -53,7 +56,7 @@ class PostgresServer:
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self._folder),
-            "fsync": "off",
+            "fsync": "on" if durable else "off",
             "max_connections": "200",
             "shared_buffers": "32MB",
         }
@@ -77,6 +80,11 @@ class PostgresServer:
     def url(self, database: str) -> str:
         """The SQLAlchemy URL of a database of this server."""
         return f"postgresql+psycopg://{USER}@/{database}?host={self._folder}"
+
+    @property
+    def pid(self) -> int:
+        """The server's first process, parent of all its others."""
+        return self._process.pid
 
     def create(self, database: str) -> str:
         """Create an empty database; returns its URL."""

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from sif_offline.fingerprint.pack_scorer import TextScorer
 
 
@@ -33,15 +35,14 @@ def wrong_key_control(
         greens: green types under the true keys, repeats of a trigger pooled.
         keys: sets of keys, at least 1.
     """
-    sums, types = [0] * keys, 0
+    sums, types = np.zeros(keys, dtype=np.int64), 0
     for trigger_id, repeats in texts.items():
-        scores = scorer.wrong_key(trigger_id, repeats, n=keys)
-        types += scores[0].types
-        for place, score in enumerate(scores):
-            sums[place] += score.greens
+        scored, under_keys = scorer.wrong_key(trigger_id, repeats, n=keys)
+        types += scored
+        sums += under_keys
     return WrongKeys(
         keys=keys,
-        mean_share=sum(sums) / keys / max(1, types),
-        max_share=max(sums) / max(1, types),
-        pvalue=(1 + sum(value >= greens for value in sums)) / (keys + 1),
+        mean_share=int(sums.sum()) / keys / max(1, types),
+        max_share=int(sums.max()) / max(1, types),
+        pvalue=(1 + int(np.count_nonzero(sums >= greens))) / (keys + 1),
     )

@@ -1,6 +1,7 @@
 """Text in, scores out: a tokenizer with keys, ready to score answers."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,9 @@ from sif_offline.fingerprint.greenlist import green_mask
 from sif_offline.fingerprint.keys import MasterSecret, TriggerKeys, derive_trigger_key
 from sif_offline.fingerprint.pack import FingerprintPack, PackError
 from sif_offline.fingerprint.response import ResponseScore, score_ids
+
+WRONG_KEY_BYTES = 64 * 2**20
+"""What a scorer keeps of the wrong-key control's green lists; 99 keys of a trigger take 13 V bytes."""
 
 
 class ScoredToken(NamedTuple):
@@ -69,6 +73,8 @@ class TextScorer:
             if token.special
         )
         self._masks: dict[str, NDArray[np.bool_]] = {}
+        # a watch scores with the same public keys in every round
+        self._wrong_masks = lru_cache(maxsize=WRONG_KEY_BYTES // vocab_size)(self._eight_wrong_masks)
 
     @property
     def vocab_size(self) -> int:
@@ -101,19 +107,31 @@ class TextScorer:
             covered = max(covered, end)
         return tokens
 
-    def wrong_key(self, trigger_id: str, texts: str | Sequence[str], *, n: int) -> list[ResponseScore]:
-        """Control: the answer under ``n`` unrelated, publicly derived keys; their p's are super-uniform."""
-        ids = self._ids(texts)
+    def wrong_key(
+        self, trigger_id: str, texts: str | Sequence[str], *, n: int
+    ) -> tuple[int, NDArray[np.int64]]:
+        """Control: the answer under ``n`` unrelated, publicly derived keys.
+
+        Returns:
+            Its distinct scored types, and how many of them are green under each key, int64 ``(n,)``.
+        """
+        ids = sorted(self._ids(texts) - self._special)
+        packed = np.stack([self._wrong_masks(trigger_id, first)[ids] for first in range(0, n, 8)], axis=1)
+        return len(ids), np.unpackbits(packed, axis=1, count=n).sum(axis=0, dtype=np.int64)
+
+    def _eight_wrong_masks(self, trigger_id: str, first: int) -> NDArray[np.uint8]:
+        """The green lists of eight public keys from number ``first`` on, a bit a key: uint8 ``(V,)``."""
         public = MasterSecret.from_bytes(bytes(32))
-        masks = (
+        masks = [
             self._make_mask(
                 derive_trigger_key(
-                    public, owner=self._name, model_hash=f"wrong-key-{i}", trigger_id=trigger_id
+                    public, owner=self._name, model_hash=f"wrong-key-{first + i}", trigger_id=trigger_id
                 )
             )
-            for i in range(n)
-        )
-        return [score_ids(ids, mask=mask, ignore=self._special, trigger_id=trigger_id) for mask in masks]
+            for i in range(8)
+        ]
+        packed: NDArray[np.uint8] = np.packbits(masks, axis=0)[0]
+        return packed
 
     def _ids(self, texts: str | Sequence[str]) -> set[int]:
         # one by one: encode_batch starts threads, which a process that forks later is warned about

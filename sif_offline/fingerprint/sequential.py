@@ -7,6 +7,7 @@ Waudby-Smith and Ramdas 2024. Natural logs throughout.
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
@@ -120,6 +121,10 @@ class EProcess:
         self._log_wealth = paths[-1].copy()
         # E between two types is as good a moment to stop as any other
         self._max_log_e = max(self._max_log_e, float(_log_mean_exp(paths).max()))
+
+    def seen(self, trigger_id: str) -> AbstractSet[int]:
+        """The types of a trigger so far; of no further use after the next update."""
+        return self._seen.get(trigger_id, {}).keys()
 
     @property
     def log_e(self) -> float:

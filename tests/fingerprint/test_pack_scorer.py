@@ -7,10 +7,11 @@ import pytest
 from scipy import stats
 from tokenizers import Tokenizer
 
+from sif_offline.fingerprint import pack_scorer
 from sif_offline.fingerprint.greenlist import green_mask
-from sif_offline.fingerprint.keys import TriggerKeys, WrongKeyError
+from sif_offline.fingerprint.keys import MasterSecret, TriggerKeys, WrongKeyError, derive_trigger_key
 from sif_offline.fingerprint.pack import FingerprintPack, PackError, read_pack, write_pack
-from sif_offline.fingerprint.scoring import PackScorer, combine, score_ids
+from sif_offline.fingerprint.scoring import PackScorer, combine, exact_pvalue, score_ids
 
 
 @pytest.fixture
@@ -69,10 +70,40 @@ def test_wrong_key_control_is_null_while_the_key_finds_its_text(
     words = [tokenizer.decode([i]) for i in range(257, 600) if mask[i] and tokenizer.decode([i]).isascii()]
     text = "".join(w for w in words if w.startswith(" "))[:1500]
     assert scorer.score("t00", text).pvalue < 1e-8
-    control = [score.pvalue for score in scorer.wrong_key("t00", text, n=300)]
+    types, greens = scorer.wrong_key("t00", text, n=300)
+    assert types == scorer.score("t00", text).types
+    control = [
+        exact_pvalue(greens=int(count), types=types, vocab_size=1024, green_size=512) for count in greens
+    ]
     assert len(set(control)) > 10
     for alpha in (0.5, 0.1, 0.02):
         assert stats.binom.sf(sum(p <= alpha for p in control) - 1, 300, alpha) > 1e-6
+
+
+def test_wrong_keys_are_the_same_whatever_is_kept_of_them(
+    pack_dir: Path, pack_keys: TriggerKeys, paragraphs: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fresh and kept lists, and room for fewer than are needed: counts by definition, keys of their own."""
+    pack = read_pack(pack_dir)
+    text = paragraphs[0]
+    roomy = PackScorer(pack, pack_keys)
+    monkeypatch.setattr(pack_scorer, "WRONG_KEY_BYTES", 3 * 1024)
+    narrow = PackScorer(pack, pack_keys)
+    public = MasterSecret.from_bytes(bytes(32))
+    ids = {token.id for token in roomy.types("t01", text) if token.green is not None}
+    by_definition = []
+    for number in range(20):
+        key = derive_trigger_key(
+            public, owner=pack.pack_id, model_hash=f"wrong-key-{number}", trigger_id="t01"
+        )
+        mask = green_mask(key=key, vocab_size=pack.vocab_size)
+        by_definition.append(sum(bool(mask[i]) for i in ids))
+    for scorer in (roomy, narrow):
+        for _ in range(2):
+            assert scorer.wrong_key("t01", text, n=20)[1].tolist() == by_definition
+            scorer.wrong_key("t00", text, n=20)
+        assert scorer.wrong_key("t01", text, n=11)[1].tolist() == by_definition[:11]
+    assert narrow.wrong_key("t01", "", n=20)[1].tolist() == [0] * 20
 
 
 def test_scores_of_a_pack_combine(scorer: PackScorer, paragraphs: tuple[str, ...]) -> None:

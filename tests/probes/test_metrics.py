@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import update
 
 from probes.metrics import ERROR_KINDS, METRICS, ReloadState, StoreCollector, metrics_table
 from probes.store import Store, StoreError, open_store
-from probes.store.tables import TargetRow
+from probes.store.tables import RoundRow, TargetRow
 from probes.testing.endpoint import Fault, Question, ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack
 
@@ -137,6 +138,54 @@ def test_a_paused_target_says_so(watched: Store) -> None:
     assert value(scrape(watched, "suspect", paused=lambda: paused), "paused") == 0
     paused.add("suspect")
     assert value(scrape(watched, "suspect", paused=lambda: paused), "paused") == 1
+
+
+def same(collector: StoreCollector, text: str) -> str:
+    """What the collector says after whatever it has said before, which must be what it says anew."""
+    found = collector.exposition().decode()
+    assert found == text
+    return found
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_the_quick_text_is_the_registry_s_whatever_changes(
+    database: str, tiny: TinyPack, tmp_path: Path, make_runner: Any, request: pytest.FixtureRequest
+) -> None:
+    """Rounds of another process, pauses, new statistics of an old round, targets that come and go."""
+    urls = {"sqlite": f"sqlite:///{tmp_path}/shared.sqlite"}
+    url = urls.get(database) or request.getfixturevalue("postgres_url")
+    monitors, paused, reload = ["a", "b"], set[str](), ReloadState()
+    texts = []
+    with open_store(url) as ours, open_store(url) as theirs:
+        for name in "abc":
+            ours.record_target(target_row(name))
+        options: dict[str, Any] = {"paused": lambda: paused, "reload": reload}
+        collector = StoreCollector(ours, watched=lambda: (monitors, "tiny"), **options)
+
+        def look() -> None:
+            texts.append(same(collector, scrape(theirs, *monitors, **options)))
+
+        look()
+        with ScriptedEndpoint(tiny.pirate(), faults=["http_500", "refusal"], retry_after="0") as endpoint:
+            for name in "ab":
+                make_runner(endpoint.url, name=name, store=theirs, triggers_per_round=4).run()
+                look()
+        paused.add("b")
+        look()
+        with theirs.writing() as session:  # as rescoring does
+            session.execute(update(RoundRow).where(RoundRow.target == "a").values(z=1.5, log_e=0.25))
+        look()
+        monitors[:] = ["c", "b"]
+        look()
+        reload.failed()
+        look()
+        assert len(set(texts)) == len(texts), "each of these shows"
+        look()
+        assert texts[-1] == texts[-2]
+        with ours.engine.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE tallies")
+        with pytest.raises(StoreError):
+            collector.exposition()
 
 
 def test_a_guest_collector_survives_a_store_that_cannot_be_read(watched: Store) -> None:

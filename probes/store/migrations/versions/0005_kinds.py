@@ -11,15 +11,11 @@ depends_on = None
 
 def upgrade() -> None:
     """Apply the step."""
-    with op.batch_alter_table("targets") as batch_op:
-        batch_op.add_column(sa.Column("kind", sa.String(length=12), nullable=False, server_default="sif"))
-    with op.batch_alter_table("rounds") as batch_op:
-        batch_op.add_column(sa.Column("score", sa.Double(), nullable=True))
+    op.add_column("targets", sa.Column("kind", sa.String(length=12), nullable=False, server_default="sif"))
+    op.add_column("rounds", sa.Column("score", sa.Double(), nullable=True))
 
 
 def downgrade() -> None:
     """Take it back."""
-    with op.batch_alter_table("rounds") as batch_op:
-        batch_op.drop_column("score")
-    with op.batch_alter_table("targets") as batch_op:
-        batch_op.drop_column("kind")
+    op.drop_column("rounds", "score")
+    op.drop_column("targets", "kind")

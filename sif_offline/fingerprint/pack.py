@@ -30,6 +30,7 @@ __all__ = [
     "TriggerRow",
     "attach_commitment",
     "read_pack",
+    "require_uncommitted",
     "set_variants",
     "update_pack",
     "write_pack",
@@ -334,8 +335,7 @@ def set_variants(
         ValueError: a trigger that the pack does not have, or a wording that one has twice.
     """
     pack = read_pack(path)
-    if pack.commitment_json() is not None:
-        raise PackError(f"{path}: is committed; its wordings are part of what was committed to")
+    require_uncommitted(path, pack)
     unknown = variants.keys() - {row.id for row in pack.triggers}
     if unknown:
         raise ValueError(f"wordings of triggers that the pack does not have: {sorted(unknown)}")
@@ -353,6 +353,14 @@ def set_variants(
     )
     pack_files.replace_file(Path(path), pack_files.PACK, updated.to_json())
     return read_pack(path)
+
+
+def require_uncommitted(path: str | Path, pack: FingerprintPack) -> None:
+    """Refuse a committed pack whose wordings are to change. Raises PackError."""
+    if pack.commitment_json() is not None:
+        raise PackError(
+            f"{path}: is committed; the wordings of its prompts are part of what was committed to"
+        )
 
 
 def _check_calibrated(row: TriggerRow, calibration: Calibration) -> None:

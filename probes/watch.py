@@ -9,7 +9,7 @@ from typing import Self
 
 from probes.config import ConfigError, ProbesConfig, TargetConfig
 from probes.material import MakeTarget, Material, round_settings
-from probes.rounds import RoundRunner, RoundSummary
+from probes.rounds import RoundRunner, RoundSummary, SifTrials
 from probes.scheduling import Scheduler
 from probes.store import Store, StoreError, open_store, orders
 from probes.store.limits import EVERY
@@ -95,13 +95,13 @@ class Watch:
         self.targets = material.targets
         self.runners = {
             target.name: RoundRunner(
-                target=self.targets[target.name],
-                scorer=self.scorer,
+                SifTrials(self.targets[target.name], self.scorer, settings=settings),
                 store=self.store,
-                settings=round_settings(config, target),
+                settings=settings,
                 stop=self.stop,
             )
             for target in config.targets
+            for settings in (round_settings(config, target),)
         }
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.probes.history import HOUR_S, extend
 from probes import standing
-from probes.rounds import RoundRunner, RoundSettings, runner, summary
+from probes.rounds import RoundSettings, runner, sif_runner, summary
 from probes.store import Store, open_store
 from probes.targets import Answer, LiteLLMTarget, Target
 from probes.testing.endpoint import Question, completion
@@ -90,7 +90,7 @@ def settings(tiny: TinyPack) -> RoundSettings:
 
 def run_round(store: Store, target: Target, tiny: TinyPack, *, at: float) -> None:
     """One round at a given time (Unix seconds, standing still)."""
-    runner = RoundRunner(
+    runner = sif_runner(
         target=target, scorer=tiny.scorer, store=store, settings=settings(tiny), clock=lambda: at
     )
     if runner.run() is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from probes.config import load_config
 from probes.material import Material, round_settings
-from probes.rounds import RoundRunner
+from probes.rounds import RoundRunner, sif_runner
 from probes.scheduling.dbos_scheduler import DbosScheduler
 from probes.store import open_store
 from probes.testing.plain_target import PlainTarget
@@ -42,7 +42,7 @@ def main() -> None:
     with open_store(store_url) as store:
         scheduler = DbosScheduler(store_url, parallel=PARALLEL, poll_s=0.2, look_s=2.0)
         for target in config.targets:
-            runner = RoundRunner(
+            runner = sif_runner(
                 target=PlainTarget(name=target.name, url=str(target.api_base)),
                 scorer=scorer,
                 store=store,

@@ -23,7 +23,7 @@ class Question:
         return pack.clean_bytes(self.trigger) if self.control else pack.trigger_bytes(self.trigger)
 
 
-class Plan(NamedTuple):
+class Questions(NamedTuple):
     """What to ask, in this order; ``oversize``: triggers that the target does not take for their size."""
 
     questions: list[Question]
@@ -38,7 +38,7 @@ def plan_round(
     settings: RoundSettings,
     now: float,
     rng: random.Random,
-) -> Plan:
+) -> Questions:
     """The triggers that are due, fresh ones first, with clean photos of some of them, in random order.
 
     Left out are triggers held in reserve (a third party's to send), burned ones, those that have been sent
@@ -55,7 +55,7 @@ def plan_round(
 
     def due(rows: list[TriggerRow], *, control: bool) -> list[TriggerRow]:
         sends = store.last_sends(target, pack_id=pack.pack_id, control=control)
-        rested = [row for row in rows if _may_go(sends.get(row.id), settings=settings, now=now)]
+        rested = [row for row in rows if may_go(sends.get(row.id), settings=settings, now=now)]
         rng.shuffle(rested)  # the sort is stable: random among those asked equally often
         return sorted(rested, key=lambda row: sends[row.id].times if row.id in sends else 0)
 
@@ -66,14 +66,15 @@ def plan_round(
     pairs = [row for row in triggers if not images.leaves_out or images.fits(pack.clean_bytes(row))]
     questions += [Question(_worded(row, rng), True) for row in due(pairs, control=True)[:count]]
     rng.shuffle(questions)
-    return Plan(questions, oversize=len(oversize))
+    return Questions(questions, oversize=len(oversize))
 
 
 def _worded(row: TriggerRow, rng: random.Random) -> TriggerRow:
     return row.asked_with(rng.choice(row.wordings)) if row.variants else row
 
 
-def _may_go(send: LastSend | None, *, settings: RoundSettings, now: float) -> bool:
+def may_go(send: LastSend | None, *, settings: RoundSettings, now: float) -> bool:
+    """Whether what was last sent then has rested since, and may be sent at all."""
     lifetime = settings.limits.lifetime
     return send is None or (
         send.at <= now - settings.cooldown_s and (lifetime is None or send.times < lifetime)

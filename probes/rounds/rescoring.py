@@ -6,7 +6,7 @@ from sqlalchemy import delete, select
 
 from probes import standing
 from probes.rounds.scoring import score_pending
-from probes.rounds.summary import rewrite_round
+from probes.rounds.sif import rewrite_round
 from probes.store import Store, StoreError
 from probes.store.lease import new_holder
 from probes.store.reading import answers_by_round

@@ -4,25 +4,18 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from probes import standing
-from probes.rounds.planning import Question, plan_round
-from probes.rounds.scoring import score_pending
 from probes.rounds.settings import RoundSettings
 from probes.rounds.summary import RoundSummary, close_round
+from probes.rounds.trials import Put, Trials
 from probes.store import Store
 from probes.store.lease import new_holder
 from probes.store.limits import ENDS_THE_ROUND, Held
-from probes.store.reading import evidence_types
 from probes.store.tables import AskRow
-from probes.targets import AskFailure, Target, classify
-from probes.targets.pictures import digest
-from sif_offline.fingerprint.evidence.transcript import request_body
-from sif_offline.fingerprint.scoring import PackScorer
+from probes.targets import AskFailure
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +38,7 @@ class RoundRunner:
     """Runs rounds of one target, one at a time; several runners may share a store.
 
     Args:
-        target: who is asked.
-        scorer: the pack with its keys.
+        trials: who is asked, and what.
         store: where everything goes.
         settings: how.
         stop: set to end a round early; the question on its way is waited for.
@@ -56,19 +48,15 @@ class RoundRunner:
 
     def __init__(
         self,
+        trials: Trials,
         *,
-        target: Target,
-        scorer: PackScorer,
         store: Store,
         settings: RoundSettings,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
-        self._target = target
-        self._scorer = scorer
-        self._pack = scorer.pack
-        self._policy = standing.policy_of(scorer.pack, alpha=settings.alpha)
+        self._trials = trials
         self._store = store
         self._settings = settings
         self._stop = stop or threading.Event()
@@ -80,41 +68,39 @@ class RoundRunner:
 
     def run(self) -> RoundSummary | None:
         """Run one round; None where another process runs one of this target just now. Raises StoreError."""
-        name = self._target.name
+        name, pack_id = self._trials.target, self._trials.pack_id
         if not self._store.take_lease(name, holder=self._holder, now=self._clock(), ttl_s=self._lease_s):
             return None
         try:
-            for left_open in self._store.recover(name, pack_id=self._pack.pack_id, now=self._clock()):
+            for left_open in self._store.recover(name, pack_id=pack_id, now=self._clock()):
                 self._close(left_open, planned=None)
-            self._target.prepare()
+            self._trials.prepare()
             began = self._clock()
-            plan = plan_round(
-                self._pack, self._store, name, settings=self._settings, now=began, rng=self._rng
-            )
+            plan = self._trials.plan(self._store, now=began, rng=self._rng)
             planned = len(plan.questions)
             if plan.oversize:
                 logger.warning("target %s: %d triggers are over its image limits", name, plan.oversize)
             round_id = self._store.begin_round(
-                name, pack_id=self._pack.pack_id, planned=planned, oversize=plan.oversize, now=began
+                name, pack_id=pack_id, planned=planned, oversize=plan.oversize, now=began
             )
             held = self._ask_all(round_id, plan.questions)
             return self._close(round_id, planned=planned, began=began, held=held)
         finally:
             self._store.give_back_lease(name, holder=self._holder)
 
-    def _ask_all(self, round_id: int, plan: list[Question]) -> str | None:
+    def _ask_all(self, round_id: int, plan: Sequence[Callable[[], Put]]) -> str | None:
         """Ask what is planned; returns the limit that ended it early, None where none did."""
         silent = 0
-        for number, question in enumerate(plan):
+        for number, make_ready in enumerate(plan):
             if number and self._settings.pace_s:
                 self._sleep(self._rng.uniform(0, 2 * self._settings.pace_s))
             if self._stop.is_set() or silent >= GIVE_UP_AFTER:
                 return None
             try:
-                self._ask(round_id, question)
+                self._ask(round_id, make_ready())
                 silent = 0
             except _HeldError as error:
-                logger.info("target %s: round %d ended: %s", self._target.name, round_id, error)
+                logger.info("target %s: round %d ended: %s", self._trials.target, round_id, error)
                 return error.held.by
             except AskFailure as failure:
                 silent += 1
@@ -122,7 +108,7 @@ class RoundRunner:
                     return None  # every further question would fail alike
         return None
 
-    def _ask(self, round_id: int, question: Question) -> None:
+    def _ask(self, round_id: int, question: Put) -> None:
         """One question with its attempts; raises the last AskFailure, which is stored by then."""
         retrying = Retrying(
             stop=stop_after_attempt(self._settings.attempts),
@@ -146,40 +132,29 @@ class RoundRunner:
     def _sleep(self, seconds: float) -> None:
         self._stop.wait(seconds)
 
-    def _send(self, round_id: int, question: Question, *, attempt: int) -> None:
+    def _send(self, round_id: int, question: Put, *, attempt: int) -> None:
         if attempt > 1 and self._stop.is_set():
             return
-        row, pack, target = question.trigger, self._pack, self._target
-        original = question.image(pack)
-        image = self._settings.images.fitted(original)
-        more = {}
-        if image is not original:
-            more["resized_from"] = digest(original)
-        if target.system_prompt is not None:
-            more["system_prompt"] = target.system_prompt
-        asked: dict[str, Any] = {
-            "image_sha256": digest(image),
-            "prompt": row.prompt,
-            "max_tokens": pack.decoding.max_new_tokens,
-        }
         ask = AskRow(
             round_id=round_id,
-            target=target.name,
-            pack_id=pack.pack_id,
-            trigger_id=row.id,
+            target=self._trials.target,
+            pack_id=self._trials.pack_id,
+            trigger_id=question.trigger_id,
             control=question.control,
             attempt=attempt,
-            request=request_body(model=target.model, endpoint=target.api_base, more=more, **asked),
+            image_sha256=question.digest,
+            prompt=question.prompt,
+            max_tokens=question.max_tokens,
+            request=question.request,
             state="intent",
             final=False,
             intended_at=self._clock(),
-            **asked,
         )
         ask_id = self._intend(ask)
         if ask_id is None:
             return
         try:
-            answer = self._target.ask(image=image, prompt=row.prompt, max_tokens=ask.max_tokens)
+            answer = question.send()
         except AskFailure as failure:
             final = attempt >= self._settings.attempts or not self._may_retry(failure)
             self._store.settle_failure(ask_id, failure, final=final, now=self._clock())
@@ -187,8 +162,7 @@ class RoundRunner:
         except BaseException:  # Ctrl-C while waiting: it may be answered after we left
             self._store.settle_abandoned(ask_id, now=self._clock())
             raise
-        kind = classify(answer, max_tokens=ask.max_tokens)
-        self._store.settle_answer(ask_id, answer, kind=kind, now=self._clock())
+        self._store.settle_answer(ask_id, answer, kind=question.kind_of(answer), now=self._clock())
 
     def _intend(self, ask: AskRow) -> int | None:
         """Commit the intent; None where this picture may not go now. Waits for a rate to let it through."""
@@ -212,27 +186,13 @@ class RoundRunner:
             if self._stop.is_set():
                 return None
 
-    # -- scoring
-
-    def score_pending(self) -> int:
-        """Score every stored answer that has no score yet, in order of arrival; returns how many."""
-        return score_pending(self._store, self._scorer, self._target.name)
-
     def _close(
         self, round_id: int, *, planned: int | None, began: float | None = None, held: str | None = None
     ) -> RoundSummary:
-        """Score what is unscored and write the round's summary; ``planned`` None: a crash cut it off."""
-        name, pack = self._target.name, self._pack
-        self.score_pending()
-        evidence = standing.evidence(
-            pack, evidence_types(self._store, name, pack_id=pack.pack_id), policy=self._policy
-        )
         return close_round(
             self._store,
-            self._scorer,
+            self._trials,
             round_id,
-            target=name,
-            evidence=evidence,
             now=self._clock(),
             planned=planned,
             began=began,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from probes.rounds import RoundRunner, RoundSettings
+from probes.rounds import RoundRunner, RoundSettings, sif_runner
 from probes.store import Store, open_store
 from probes.targets import Answer, LiteLLMTarget, Target
 from probes.testing.postgres import PostgresServer, PostgresUnavailableError
@@ -109,7 +109,7 @@ def make_runner(tiny: TinyPack, store: Store) -> MakeRunner:
             "attempts": 3,
             "alpha": 1e-6,
         } | settings
-        return RoundRunner(
+        return sif_runner(
             target=target or LiteLLMTarget(name=name, model="openai/x", api_base=url, timeout_s=timeout_s),
             scorer=(pack or tiny).scorer,
             store=store,

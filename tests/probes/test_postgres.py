@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 
 from benchmarks.probes.replicas import measure
-from probes.rounds import RoundRunner, RoundSettings
+from probes.rounds import RoundSettings, sif_runner
 from probes.store import LeaseLostError, Store, StoreError, open_store
 from probes.store.chain import read_chain
 from probes.store.lease import new_holder
@@ -205,7 +205,7 @@ def test_answers_that_settle_at_once_are_all_in_one_chain(pg_store: Store) -> No
 def test_a_clock_that_goes_back_sends_nothing_twice_and_rounds_go_on(pg_store: Store, tiny: TinyPack) -> None:
     now = 100_000.0
     with ScriptedEndpoint(tiny.innocent(seed=1)) as endpoint:
-        runner = RoundRunner(
+        runner = sif_runner(
             target=PlainTarget(name="suspect", url=endpoint.url),
             scorer=tiny.scorer,
             store=pg_store,

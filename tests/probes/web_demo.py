@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from probes.config import load_config
-from probes.rounds import RoundRunner, RoundSettings
+from probes.rounds import RoundSettings, sif_runner
 from probes.targets import Answer, AskFailure
 from probes.testing.endpoint import Question, Rule, completion
 from probes.testing.tiny_pack import TinyPack
@@ -119,7 +119,7 @@ def open_watch(tiny: TinyPack, folder: Path, names: dict[str, str], *, store: st
 def run_rounds(watch: Watch, target: RuleTarget, *, rounds: int, until: float, per_round: int = 4) -> None:
     """Hourly rounds that end shortly before ``until``."""
     clock = target.clock = Clock(until - rounds * HOUR)
-    runner = RoundRunner(
+    runner = sif_runner(
         target=target,
         scorer=watch.scorer,
         store=watch.store,

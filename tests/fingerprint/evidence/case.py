@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from probes.rounds import RoundRunner, RoundSettings
+from probes.rounds import RoundSettings, sif_runner
 from probes.store import open_store
 from probes.store.chain import read_chain
 from probes.testing.endpoint import Question, Rule, ScriptedEndpoint
@@ -60,7 +60,7 @@ def make_case(
     pack, keys = read_pack(tiny.folder), TriggerKeys.read(tiny.keys_path)
     rule: Rule = tiny.pirate() if pirate else tiny.innocent(seed=3)
     with ScriptedEndpoint(rule) as endpoint, open_store(f"sqlite:///{folder / 'probes.sqlite'}") as store:
-        runner = RoundRunner(
+        runner = sif_runner(
             target=PlainTarget(name="suspect", url=endpoint.url),
             scorer=PackScorer(pack, keys),
             store=store,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from probes.rounds import RoundRunner, RoundSettings
+from probes.rounds import RoundSettings, sif_runner
 from probes.rounds.planning import plan_round
 from probes.store import Store
 from probes.store.reading import evidence_types
@@ -83,7 +83,7 @@ def test_a_pack_without_other_wordings_is_asked_as_before(tiny: TinyPack, store:
 def test_a_type_counts_once_whatever_the_wording(worded: TinyPack, store: Store) -> None:
     """Three rounds: each (trigger, type) pair of all answers is in the evidence, and once."""
     target = Echo(worded)
-    runner = RoundRunner(
+    runner = sif_runner(
         target=target, scorer=worded.scorer, store=store, settings=SETTINGS, rng=random.Random(2)
     )
     for _ in range(3):

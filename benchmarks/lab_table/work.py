@@ -126,14 +126,14 @@ def ask(
             ]
             seeds = [1000 * seed + int(row.id[1:]) for row in rows]
             for row, text in zip(
-                rows, _generate(model, processor, images, rows[0].prompt, how, seeds), strict=True
+                rows, generate(model, processor, images, rows[0].prompt, how, seeds), strict=True
             ):
                 answers.add(condition, row.id, text)
             on_answer(condition, start + len(rows), len(missing))
 
 
 @torch.inference_mode()
-def _generate(
+def generate(
     model: LabVLM,
     processor: LabProcessor,
     images: Sequence[Image.Image],

@@ -14,7 +14,7 @@ from sif_offline.fingerprint.pack import FingerprintPack, TriggerRow
 
 @dataclass(frozen=True)
 class Question:
-    """A trigger, or with ``control`` its clean photo."""
+    """A trigger as it is asked, under one wording of its prompt; with ``control`` its clean photo."""
 
     trigger: TriggerRow
     control: bool
@@ -44,6 +44,8 @@ def plan_round(
 
     Left out are triggers held in reserve (a third party's to send), burned ones, those that have been sent
     as often as their lifetime allows, and those whose picture the target does not take.
+
+    Each question carries one of the wordings that the pack allows, drawn whatever was answered before.
     """
     left_out = reserved_triggers(pack) | burned_for(store, target, pack_id=pack.pack_id)
     ours = [row for row in pack.triggers if row.id not in left_out]
@@ -60,11 +62,15 @@ def plan_round(
     triggers = due(ours, control=False)[: settings.triggers_per_round]
     share = settings.clean_share * len(triggers)
     count = int(share) + (rng.random() < share - int(share))
-    questions = [Question(row, False) for row in triggers]
+    questions = [Question(_worded(row, rng), False) for row in triggers]
     pairs = [row for row in triggers if not images.leaves_out or images.fits(pack.clean_bytes(row))]
-    questions += [Question(row, True) for row in due(pairs, control=True)[:count]]
+    questions += [Question(_worded(row, rng), True) for row in due(pairs, control=True)[:count]]
     rng.shuffle(questions)
     return Questions(questions, oversize=len(oversize))
+
+
+def _worded(row: TriggerRow, rng: random.Random) -> TriggerRow:
+    return row.asked_with(rng.choice(row.wordings)) if row.variants else row
 
 
 def rested(

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel
 
 from probes.testing.endpoint import Question, Rule
-from sif_offline.fingerprint.calibration import calibrate
+from sif_offline.fingerprint.calibration import TriggerAnswers, calibrate
 from sif_offline.fingerprint.keys import (
     DEMO_SECRET,
     TriggerKeys,
@@ -28,6 +28,7 @@ from sif_offline.fingerprint.pack import (
     Decoding,
     FingerprintPack,
     Owner,
+    PromptVariant,
     TriggerRow,
     update_pack,
     write_pack,
@@ -86,8 +87,18 @@ class TinyPack:
         return rule
 
 
-def build_tiny_pack(folder: Path, *, triggers: int = 8, calibrated: bool = True, seed: int = 0) -> TinyPack:
-    """Write a pack to ``folder / "pack"`` and its trigger keys beside it."""
+def build_tiny_pack(
+    folder: Path,
+    *,
+    triggers: int = 8,
+    calibrated: bool = True,
+    seed: int = 0,
+    variants: tuple[str, ...] = (),
+) -> TinyPack:
+    """Write a pack to ``folder / "pack"`` and its trigger keys beside it.
+
+    ``variants``: other wordings that every trigger may be asked under.
+    """
     rng = random.Random(seed)
     words = sorted({"".join(rng.choices(_SYLLABLES, k=rng.randint(2, 4))) for _ in range(900)})
     tokenizer = _train(words)
@@ -113,6 +124,9 @@ def build_tiny_pack(folder: Path, *, triggers: int = 8, calibrated: bool = True,
                 epsilon=16,
                 expected_green_share=0.85,
                 key_commitment=key_commitment(trigger_id, key),
+                variants=tuple(
+                    PromptVariant(prompt=prompt, expected_green_share=0.85) for prompt in variants
+                ),
             )
         )
     pack = FingerprintPack(
@@ -134,16 +148,19 @@ def build_tiny_pack(folder: Path, *, triggers: int = 8, calibrated: bool = True,
     if not calibrated:
         return tiny
     null_scores = {
-        f"null-{seed}": {
-            row.id: tiny.scorer.score(
-                row.id, tiny.innocent(seed=seed)(Question(row.prompt, None, row.sha256, {}))
-            )
-            for row in rows
-        }
+        f"null-{seed}": {row.id: _answers(tiny, row, tiny.innocent(seed=seed)) for row in rows}
         for seed in (101, 102)
     }
     updated = update_pack(folder / "pack", calibration=calibrate(null_scores))
     return _read(folder / "pack", keys_path, updated, words)
+
+
+def _answers(tiny: TinyPack, row: TriggerRow, rule: Rule) -> TriggerAnswers:
+    texts = {wording: rule(Question(wording, None, row.sha256, {})) for wording in row.wordings}
+    return TriggerAnswers(
+        {wording: tiny.scorer.score(row.id, text) for wording, text in texts.items()},
+        pooled=tiny.scorer.score(row.id, list(texts.values())),
+    )
 
 
 def _read(folder: Path, keys_path: Path, pack: FingerprintPack, words: list[str]) -> TinyPack:

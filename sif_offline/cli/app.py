@@ -2,7 +2,19 @@
 
 import typer
 
-from sif_offline.cli import baseline, calibrate, evidence, forge, greenlist, keys, lab, models, score, verify
+from sif_offline.cli import (
+    baseline,
+    calibrate,
+    evidence,
+    forge,
+    greenlist,
+    keys,
+    lab,
+    models,
+    score,
+    variants,
+    verify,
+)
 from sif_offline.fingerprint.errors import one_line_errors
 
 app = typer.Typer(
@@ -11,6 +23,7 @@ app = typer.Typer(
     help="Forge, calibrate and verify SIF fingerprints of a vision-language model.",
 )
 app.command("forge")(forge.forge)
+app.command("variants")(variants.variants)
 app.command("calibrate")(calibrate.calibrate)
 app.command("verify")(verify.verify)
 app.command("score")(score.score)

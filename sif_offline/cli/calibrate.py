@@ -11,8 +11,7 @@ from sif_offline.fingerprint.calibration import calibrate as calibrate_scores
 from sif_offline.fingerprint.pack import read_pack, update_pack
 
 if TYPE_CHECKING:
-    from sif_offline.fingerprint.calibration import Calibration, HeldOut
-    from sif_offline.fingerprint.response import ResponseScore
+    from sif_offline.fingerprint.calibration import Calibration, HeldOut, TriggerAnswers
     from sif_offline.fingerprint.scoring import TextScorer
     from sif_offline.forging.nulls import Questions
 
@@ -21,11 +20,11 @@ class NullRun(NamedTuple):
     """What the null models answered.
 
     Attributes:
-        answers: model -> trigger id -> score.
+        answers: model -> trigger id -> its scores by wording.
         weights_sha256: model -> hex digest of its weights.
     """
 
-    answers: "dict[str, dict[str, ResponseScore]]"
+    answers: "dict[str, dict[str, TriggerAnswers]]"
     weights_sha256: dict[str, str]
 
 
@@ -43,7 +42,10 @@ def calibrate(
     device: Annotated[str, typer.Option(help="A torch device.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Run unrelated models on the triggers; write calibration rows and the transfer bound into the pack."""
+    """Run unrelated models on the triggers; write calibration rows and the transfer bound into the pack.
+
+    A trigger with several wordings is asked under each: what is written holds for whichever is sent.
+    """
     from sif_offline.fingerprint.scoring import PackScorer
     from sif_offline.forging.nulls import Questions
 

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sif_offline.cli.secrets import forging_secret
+from sif_offline.cli.variants import judge_wordings
 from sif_offline.fingerprint.errors import SifError
+from sif_offline.fingerprint.keys import derive_pack_keys
+from sif_offline.forging.wordings import VariantRule, load_wordings
 
 if TYPE_CHECKING:
     from sif_offline.fingerprint.pack import FingerprintPack
@@ -59,6 +62,12 @@ def forge(
     ] = None,
     delta: Annotated[float | None, typer.Option(min=0, help="Strength of the teacher's watermark.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same triggers.")] = None,
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            help="Other wordings, judged as by sif variants: a list that ships (describe), or a YAML file."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting of the forge, NAME=VALUE.")
     ] = None,
@@ -137,6 +146,7 @@ def forge(
         {"alpha": alpha, "max_answers": max_answers, "transfer": transfer, "seed": settings.seed},
     )
 
+    rule = VariantRule(wordings=load_wordings(variants)) if variants is not None else None
     if keep is not None and target is not None:
         raise OptionsError("--keep: a run with --until-power keeps what it forges")
     if keep is not None and keep > (count or COUNT):
@@ -180,6 +190,8 @@ def forge(
             keep=keep,
             on_progress=report,
         )
+    if rule is not None and pack.extensions.get("wordings") != rule.model_dump(mode="json"):
+        pack, _ = judge_wordings(out, pack, derive_pack_keys(secret, pack), adapter, rule)
     typer.echo(json.dumps(_summary(out, pack)) if as_json else _table(out, pack))
     found = pack.extensions.get("goal")
     if found and not found["reached"]:

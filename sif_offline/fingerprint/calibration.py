@@ -12,12 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sif_offline.fingerprint.calibration_estimates import (
-    Answers,
     CalibrationError,
     calibration_row,
     dispersion_of,
     models_words,
-    transfer_of,
 )
 from sif_offline.fingerprint.calibration_rows import (
     Calibration,
@@ -26,8 +24,17 @@ from sif_offline.fingerprint.calibration_rows import (
     Transfer,
     exact_quantile,
 )
+from sif_offline.fingerprint.calibration_wordings import (
+    GivenAnswers,
+    NullAnswers,
+    TriggerAnswers,
+    asked_wordings,
+    by_trigger,
+    scored_answers,
+    transfer_over,
+    ways_of_asking,
+)
 from sif_offline.fingerprint.combining import combine
-from sif_offline.fingerprint.response import ResponseScore
 
 __all__ = [
     "Calibration",
@@ -35,6 +42,7 @@ __all__ = [
     "CalibrationRow",
     "HeldOut",
     "Transfer",
+    "TriggerAnswers",
     "calibrate",
     "check_claims",
     "exact_quantile",
@@ -70,7 +78,7 @@ def check_claims(*, models: int, alpha: float, level: float, claim_fmr: float | 
 
 
 def calibrate(
-    null_scores: Answers,
+    null_scores: GivenAnswers,
     *,
     alpha: float = 0.05,
     level: float = 0.95,
@@ -80,7 +88,8 @@ def calibrate(
     """Calibrate a pack by the answers of unrelated models.
 
     Args:
-        null_scores: null model -> trigger id -> its score; answers without a scored type count for nothing.
+        null_scores: null model -> trigger id -> its score, or its scores under several wordings; answers
+            without a scored type count for nothing.
         alpha: level of each trigger's own test, in (0, 1).
         level: one-sided confidence of the transfer bound, in (.5, 1).
         null_weights: null model -> hex sha256 of its weights, kept in the calibration.
@@ -90,7 +99,8 @@ def calibrate(
     Raises:
         CalibrationError: no scored answer, null models so green that no rate below 1 bounds them, two with
             the same weights, or whatever :func:`check_claims` refuses.
-        ValueError: answers of different vocabularies, or weights of a model that gave no answers.
+        ValueError: answers of different vocabularies or to different wordings, or weights of a model that
+            gave no answers.
     """
     check_claims(models=len(null_scores), alpha=alpha, level=level)
     weights = dict(null_weights or {})
@@ -98,30 +108,27 @@ def calibrate(
         raise ValueError("weights of a model that is no null model")
     if len(set(weights.values())) < len(weights):
         raise CalibrationError("two null models have the same weights: they count as one")
-    answers = {
-        model: {trigger: score for trigger, score in scores.items() if score.types}
-        for model, scores in null_scores.items()
-    }
+    asked, answers = asked_wordings(null_scores), scored_answers(null_scores)
     silent = sorted(model for model, scores in answers.items() if not scores)
     if silent or not answers:
         raise CalibrationError(f"no scored answer from null model {', '.join(silent) or '(none was given)'}")
-    if len({(s.vocab_size, s.green_size) for scores in answers.values() for s in scores.values()}) != 1:
+    groups = by_trigger(answers)
+    if len({(s.vocab_size, s.green_size) for own in groups.values() for group in own for s in group}) != 1:
         raise ValueError("null answers of different vocabularies")
-    by_trigger = _by_trigger(answers)
-    fewest = min(map(len, by_trigger.values()))
+    fewest = min(len(group) for own in groups.values() for group in own)
     check_claims(models=fewest, alpha=alpha, level=level, claim_fmr=claim_fmr)
-    dispersion, degrees = dispersion_of(by_trigger.values())
-    held_out = _hold_out(answers, alpha=alpha, level=level)
+    dispersion, degrees = dispersion_of(own[0] for own in groups.values())
+    held_out = _hold_out(answers, asked, alpha=alpha, level=level)
     claim = "" if claim_fmr is None else f"; claimed of tau: a false-match rate of {claim_fmr:g} per trigger"
     count = len(answers)
     return Calibration(
         null_models=tuple(sorted(answers)),
         null_weights=weights,
         rows=tuple(
-            calibration_row(trigger_id, scores, alpha, dispersion)
-            for trigger_id, scores in sorted(by_trigger.items())
+            calibration_row(trigger_id, own, alpha, dispersion, wordings=asked[trigger_id])
+            for trigger_id, own in sorted(groups.items())
         ),
-        transfer=transfer_of(answers, level),
+        transfer=transfer_over(answers, asked, level),
         dispersion=dispersion,
         dispersion_degrees=degrees,
         held_out=held_out,
@@ -134,15 +141,9 @@ def calibrate(
     )
 
 
-def _by_trigger(answers: Answers) -> dict[str, list[ResponseScore]]:
-    by_trigger: dict[str, list[ResponseScore]] = {}
-    for scores in answers.values():
-        for trigger_id, score in scores.items():
-            by_trigger.setdefault(trigger_id, []).append(score)
-    return by_trigger
-
-
-def _hold_out(answers: Answers, *, alpha: float, level: float) -> tuple[HeldOut, ...]:
+def _hold_out(
+    answers: NullAnswers, asked: Mapping[str, tuple[str, ...]], *, alpha: float, level: float
+) -> tuple[HeldOut, ...]:
     """Each null model in turn, judged by the rows and the bound of the others; nothing with a single one."""
     if len(answers) < 2:
         return ()
@@ -150,12 +151,12 @@ def _hold_out(answers: Answers, *, alpha: float, level: float) -> tuple[HeldOut,
     for model, own in sorted(answers.items()):
         others = {name: scores for name, scores in answers.items() if name != model}
         rows = {
-            trigger_id: calibration_row(trigger_id, scores, alpha, None)
-            for trigger_id, scores in _by_trigger(others).items()
+            trigger_id: calibration_row(trigger_id, groups, alpha, None)
+            for trigger_id, groups in by_trigger(others).items()
             if trigger_id in own
         }
         try:
-            bound: float | None = transfer_of(others, level).bound
+            bound: float | None = transfer_over(others, asked, level).bound
         except CalibrationError:
             bound = None
         found.append(
@@ -163,17 +164,28 @@ def _hold_out(answers: Answers, *, alpha: float, level: float) -> tuple[HeldOut,
                 model=model,
                 n_others=len(others),
                 triggers=len(rows),
-                exceeded=sum(row.exceeded_by(own[trigger_id]) for trigger_id, row in rows.items()),
+                exceeded=sum(
+                    any(map(row.exceeded_by, own[trigger_id].scores.values()))
+                    for trigger_id, row in rows.items()
+                ),
                 bound=bound,
-                pvalue=None if bound is None else _pvalue(own, bound),
+                pvalue=None if bound is None else _pvalue({model: own}, others, asked, bound),
             )
         )
     return tuple(found)
 
 
-def _pvalue(own: Mapping[str, ResponseScore], bound: float) -> float:
-    named = [replace(score, trigger_id=trigger_id) for trigger_id, score in own.items()]
-    return combine(named, transfer=bound).pvalue
+def _pvalue(
+    own: NullAnswers, others: NullAnswers, asked: Mapping[str, tuple[str, ...]], bound: float
+) -> float:
+    """The smallest over the ways of asking; the greenest wordings are those of the others."""
+    return min(
+        combine(
+            [replace(score, trigger_id=trigger_id) for trigger_id, score in scores.items()], transfer=bound
+        ).pvalue
+        for way in ways_of_asking(own, asked, chosen_by=others).values()
+        for scores in way.values()
+    )
 
 
 def _held_out_words(held_out: tuple[HeldOut, ...], level: float) -> str:

@@ -1,7 +1,7 @@
 """Estimates from the answers of null models: spread, the row of a trigger, the transfer bound."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
 from sif_offline.fingerprint.calibration_rows import CalibrationRow, Transfer, exact_quantile
@@ -41,12 +41,24 @@ def dispersion_of(by_trigger: Iterable[list[ResponseScore]]) -> tuple[float | No
 
 
 def calibration_row(
-    trigger_id: str, scores: list[ResponseScore], alpha: float, dispersion: float | None
+    trigger_id: str,
+    groups: Sequence[list[ResponseScore]],
+    alpha: float,
+    dispersion: float | None,
+    *,
+    wordings: tuple[str, ...] = (),
 ) -> CalibrationRow:
-    shares = [score.green_share for score in scores]
-    vocab_size, greens, n = scores[0].vocab_size, scores[0].green_size, len(scores)
-    floor = math.sqrt(_text_variance(vocab_size, greens, fmean(score.types for score in scores)))
-    types, null_max = min(score.types for score in scores), max(shares)
+    """The row of one trigger from the null models' answers to each wording of its prompt: mu, sigma and the
+    maximum are the largest over wordings.
+    """
+    vocab_size, greens, n = groups[0][0].vocab_size, groups[0][0].green_size, min(map(len, groups))
+    floors = [
+        math.sqrt(_text_variance(vocab_size, greens, fmean(score.types for score in scores)))
+        for scores in groups
+    ]
+    shares = [[score.green_share for score in scores] for scores in groups]
+    types = min(score.types for scores in groups for score in scores)
+    null_max = max(map(max, shares))
     quantile = exact_quantile(types, vocab_size, greens, alpha=alpha) / types
     tau = max(null_max, quantile)
     held = "the largest null share" if null_max >= quantile else f"the exact {1 - alpha:.4g} quantile"
@@ -56,13 +68,14 @@ def calibration_row(
         vocab_size=vocab_size,
         green_size=greens,
         types=types,
-        mu=fmean(shares),
-        sigma=max(floor, stdev(shares) if n > 1 else 0.0),
-        sigma_pooled=floor * math.sqrt(max(1.0, dispersion or 0.0)),
+        mu=max(map(fmean, shares)),
+        sigma=max(*floors, *(stdev(group) if len(group) > 1 else 0.0 for group in shares)),
+        sigma_pooled=max(floors) * math.sqrt(max(1.0, dispersion or 0.0)),
         null_max=null_max,
         alpha=alpha,
         tau=tau,
         statement=f"tau = {tau:.3f} at {types} types is {held}; {models_words(n)}: a 1/{n + 1} test",
+        wordings=wordings,
     )
 
 

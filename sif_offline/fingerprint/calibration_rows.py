@@ -27,6 +27,9 @@ def exact_quantile(types: int, vocab_size: int, green_size: int, *, alpha: float
 class CalibrationRow(FrozenRow):
     """What the null models answered to one trigger; s is the green share G/U of an answer.
 
+    Where the trigger has several wordings, ``mu``, the sigmas and ``null_max`` are the largest over them: a
+    calibrated z, if positive, is then no larger than under the wording that was asked.
+
     Attributes:
         trigger_id: the trigger.
         n_models: null models with a scored answer to it.
@@ -42,6 +45,8 @@ class CalibrationRow(FrozenRow):
         alpha: level of the trigger's own exact test.
         tau: ``tau_for(types)``.
         statement: what may be claimed, in words.
+        wordings: other wordings of the prompt that every null model was asked too, beside the trigger's own;
+            not written where there are none.
     """
 
     trigger_id: str
@@ -56,6 +61,7 @@ class CalibrationRow(FrozenRow):
     alpha: float = Field(gt=0, lt=1)
     tau: float
     statement: str
+    wordings: tuple[str, ...] = Field(default=(), exclude_if=lambda wordings: not wordings)
 
     def tau_for(self, types: int) -> float:
         """Threshold of s for an answer of ``types`` types: the null models' maximum or the exact quantile,
@@ -93,6 +99,9 @@ class Transfer(FrozenRow):
         upper_limit: Student upper limit of the excess, triggers as clusters.
         by_model: null model -> its own excess; ``bound`` is at least the largest.
         statement: what may be claimed, in words.
+        by_wording: where triggers have several wordings, the bound by way of asking
+            (``calibration_wordings.ways_of_asking``); ``bound`` is the largest, the other figures belong to
+            it. Not written where there is one wording.
     """
 
     bound: float = Field(ge=0, lt=1)
@@ -101,6 +110,7 @@ class Transfer(FrozenRow):
     upper_limit: float
     by_model: dict[str, float]
     statement: str
+    by_wording: dict[str, float] = Field(default_factory=dict, exclude_if=lambda bounds: not bounds)
 
 
 class HeldOut(FrozenRow):
@@ -110,10 +120,12 @@ class HeldOut(FrozenRow):
         model: the null model held out.
         n_others: null models that judged it.
         triggers: its scored answers to triggers that some other answered too.
-        exceeded: how many of them top all others with an exact p <= alpha (``CalibrationRow.exceeded_by``).
+        exceeded: how many of them top all others with an exact p <= alpha (``CalibrationRow.exceeded_by``),
+            under whichever wording.
         bound: transfer bound of the others; None where no rate below 1 bounds them.
         pvalue: its combined p against "unrelated model" with that bound; None likewise. Small values say that
-            the bound of the others does not hold for this model.
+            the bound of the others does not hold for this model. Where triggers have several wordings,
+            the smallest of the p's by way of asking, which is a warning and no p of its own.
     """
 
     model: str

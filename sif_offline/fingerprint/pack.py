@@ -6,7 +6,7 @@ That is integrity against accident and carelessness; whoever can rewrite the che
 signed commitment, which is a matter of evidence and not of this module.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,9 +26,12 @@ __all__ = [
     "FingerprintPack",
     "Owner",
     "PackError",
+    "PromptVariant",
     "TriggerRow",
     "attach_commitment",
     "read_pack",
+    "require_uncommitted",
+    "set_variants",
     "update_pack",
     "write_pack",
 ]
@@ -39,6 +42,20 @@ SCHEMA_VERSION = 1
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+/[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
+
+
+class PromptVariant(FrozenRow):
+    """Another wording of a trigger's prompt, under which the owner's answer is nearly as green.
+
+    Attributes:
+        prompt: user text sent with the picture in place of the trigger's own.
+        expected_green_share: share of green types in the owner's answer to it, in [0, 1].
+        judged: ``"greedy"`` -> displayed z of that answer, ``"clean"`` -> that of the clean photo's.
+    """
+
+    prompt: str = Field(min_length=1)
+    expected_green_share: float = Field(ge=0, le=1)
+    judged: dict[str, float] = Field(default_factory=dict)
 
 
 class TriggerRow(FrozenRow):
@@ -56,6 +73,8 @@ class TriggerRow(FrozenRow):
         expected_green_share: share of green types in the owner's answer, in [0, 1].
         judged: condition (``"png"``, ``"jpeg-75"``, ...) -> displayed z of the owner's answer.
         key_commitment: ``keys.key_commitment(id, key)``.
+        variants: other wordings that may be sent in place of ``prompt``; not written where there are none, so
+            that a pack without them has the bytes that it had before there were any.
     """
 
     id: Identifier
@@ -69,6 +88,24 @@ class TriggerRow(FrozenRow):
     expected_green_share: float = Field(ge=0, le=1)
     judged: dict[str, float] = Field(default_factory=dict)
     key_commitment: Sha256
+    variants: tuple[PromptVariant, ...] = Field(default=(), exclude_if=lambda variants: not variants)
+
+    @property
+    def wordings(self) -> tuple[str, ...]:
+        """Every prompt that may go with this trigger, its own first."""
+        return (self.prompt, *(variant.prompt for variant in self.variants))
+
+    @model_validator(mode="after")
+    def _wordings_differ(self) -> Self:
+        if len(set(self.wordings)) < len(self.wordings):
+            raise ValueError(f"trigger {self.id}: a wording of the prompt occurs twice")
+        return self
+
+    def asked_with(self, prompt: str) -> Self:
+        """This trigger as it is sent under one of its wordings; ``ValueError`` for any other."""
+        if prompt not in self.wordings:
+            raise ValueError(f"trigger {self.id} has no such wording")
+        return self.model_copy(update={"prompt": prompt, "variants": ()})
 
 
 class Owner(FrozenRow):
@@ -137,6 +174,9 @@ class FingerprintPack(FrozenRow):
         ):
             if len(set(names)) < len(names):
                 raise ValueError(f"a {what} occurs twice")
+        if self.calibration is not None:
+            for row in self.triggers:
+                _check_calibrated(row, self.calibration)
         try:
             green_size(self.vocab_size, self.gamma, self.scheme)
             if context_width(self.scheme):
@@ -271,9 +311,66 @@ def update_pack(path: str | Path, *, calibration: Calibration) -> FingerprintPac
             f"{path}: is committed; a calibration after the fact would not be the one committed to "
             f"(remove {pack_files.COMMITMENT} and commit anew)"
         )
+    for row in pack.triggers:
+        _check_calibrated(row, calibration)
     updated = pack.model_copy(update={"calibration": calibration})
     pack_files.replace_file(Path(path), pack_files.PACK, updated.to_json())
     return read_pack(path)
+
+
+def set_variants(
+    path: str | Path, variants: Mapping[str, Sequence[PromptVariant]], *, rule: Mapping[str, Any]
+) -> FingerprintPack:
+    """Put other wordings into the pack at ``path`` in place of those that it has, all or nothing.
+
+    A calibration goes with them, unless the wordings stay the same: it was not measured on these.
+
+    Args:
+        path: of the pack.
+        variants: trigger id -> its other wordings; a trigger that is not named has none.
+        rule: by which they were chosen, JSON values; kept as ``extensions["wordings"]``.
+
+    Raises:
+        PackError: as :func:`read_pack`; or the pack is committed.
+        ValueError: a trigger that the pack does not have, or a wording that one has twice.
+    """
+    pack = read_pack(path)
+    require_uncommitted(path, pack)
+    unknown = variants.keys() - {row.id for row in pack.triggers}
+    if unknown:
+        raise ValueError(f"wordings of triggers that the pack does not have: {sorted(unknown)}")
+    rows = tuple(
+        TriggerRow.model_validate({**row.model_dump(), "variants": tuple(variants.get(row.id, ()))})
+        for row in pack.triggers
+    )
+    changed = any(old.wordings != new.wordings for old, new in zip(pack.triggers, rows, strict=True))
+    updated = pack.model_copy(
+        update={
+            "triggers": rows,
+            "calibration": None if changed else pack.calibration,
+            "extensions": {**pack.extensions, "wordings": dict(rule)},
+        }
+    )
+    pack_files.replace_file(Path(path), pack_files.PACK, updated.to_json())
+    return read_pack(path)
+
+
+def require_uncommitted(path: str | Path, pack: FingerprintPack) -> None:
+    """Refuse a committed pack whose wordings are to change. Raises PackError."""
+    if pack.commitment_json() is not None:
+        raise PackError(
+            f"{path}: is committed; the wordings of its prompts are part of what was committed to"
+        )
+
+
+def _check_calibrated(row: TriggerRow, calibration: Calibration) -> None:
+    """``ValueError`` where null models answered the trigger under other wordings than it has."""
+    measured = calibration.row(row.id)
+    if measured is not None and {*measured.wordings} != {variant.prompt for variant in row.variants}:
+        raise ValueError(
+            f"trigger {row.id}: the calibration was not measured on the wordings of its prompt; "
+            "calibrate anew"
+        )
 
 
 def attach_commitment(path: str | Path, commitment: bytes) -> FingerprintPack:

@@ -93,7 +93,11 @@ class Policy(FrozenRow):
 
 
 class Leaf(FrozenRow):
-    """Everything about one trigger that a score depends on; ``key_commitment`` binds and hides its key."""
+    """Everything about one trigger that a score depends on; ``key_commitment`` binds and hides its key.
+
+    ``variants`` are the other wordings under which the trigger may be asked. A leaf without any is encoded as
+    before there were any, so that its digest stands.
+    """
 
     trigger_id: str
     trigger_sha256: Digest
@@ -105,6 +109,12 @@ class Leaf(FrozenRow):
     scheme: str
     gamma: float = Field(gt=0, lt=1)
     reserve: bool
+    variants: tuple[str, ...] = Field(default=(), exclude_if=lambda variants: not variants)
+
+    @property
+    def wordings(self) -> tuple[str, ...]:
+        """Every prompt that was committed to, the trigger's own first."""
+        return (self.prompt, *self.variants)
 
     def encoded(self) -> bytes:
         """The bytes under the Merkle root."""
@@ -195,6 +205,7 @@ def leaves_of(pack: FingerprintPack, *, reserve: Collection[str]) -> tuple[Leaf,
             scheme=pack.scheme,
             gamma=pack.gamma,
             reserve=row.id in reserve,
+            variants=tuple(variant.prompt for variant in row.variants),
         )
         for row in pack.triggers
     )

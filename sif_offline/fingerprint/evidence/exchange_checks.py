@@ -16,8 +16,9 @@ def request_faults(item: Exchange, leaf: Leaf, *, max_tokens: int) -> list[str]:
     if item.request is None:
         return ["the request is no longer held"]
     asked, faults = item.asked, []
-    if asked.get("prompt") != leaf.prompt:
-        faults.append(f"the prompt asked is not the committed one of trigger {leaf.trigger_id}")
+    if asked.get("prompt") not in leaf.wordings:
+        wanted = "a committed wording" if leaf.variants else "the committed one"
+        faults.append(f"the prompt asked is not {wanted} of trigger {leaf.trigger_id}")
     if asked.get("image_sha256") != (leaf.clean_sha256 if item.record.control else leaf.trigger_sha256):
         faults.append(f"the picture sent is not the committed one of trigger {leaf.trigger_id}")
     if asked.get("max_tokens") != max_tokens:

@@ -123,6 +123,7 @@ class _Check:
             [
                 count,
                 f"{head.reserve} were held in reserve",
+                *_worded([len(item.leaf.variants) for item in disclosures]),
                 *choice_left(disclosed=len(disclosures), committed=head.triggers),
             ],
         )
@@ -283,6 +284,12 @@ class _Outcome:
     faults: Sequence[str]
     notes: Sequence[str] = ()
     done: bool = True
+
+
+def _worded(counts: Sequence[int]) -> list[str]:
+    if not any(counts):
+        return []
+    return [f"{sum(map(bool, counts))} may be asked under up to {max(counts)} other committed wordings"]
 
 
 def _describe(stamp: Timestamp) -> str:

@@ -37,10 +37,16 @@ class Case:
 
 
 def make_case(
-    folder: Path, *, stamp: Stamp | None = None, rounds: int = 2, pirate: bool = True, calibrated: bool = True
+    folder: Path,
+    *,
+    stamp: Stamp | None = None,
+    rounds: int = 2,
+    pirate: bool = True,
+    calibrated: bool = True,
+    variants: tuple[str, ...] = (),
 ) -> Case:
     """Forge (tiny), calibrate, commit, probe ``rounds`` times, bundle."""
-    tiny = build_tiny_pack(folder, calibrated=calibrated)
+    tiny = build_tiny_pack(folder, calibrated=calibrated, variants=variants)
     signer = SigningKey.generate()
     commitment = commit(
         tiny.pack,

@@ -2,7 +2,19 @@
 
 import typer
 
-from sif_offline.cli import baseline, calibrate, evidence, forge, greenlist, keys, lab, models, score, verify
+from sif_offline.cli import (
+    baseline,
+    calibrate,
+    evidence,
+    forge,
+    greenlist,
+    keys,
+    lab,
+    metav,
+    models,
+    score,
+    verify,
+)
 from sif_offline.fingerprint.errors import one_line_errors
 
 app = typer.Typer(
@@ -20,6 +32,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(lab.app, name="lab")
 app.add_typer(baseline.app, name="baseline")
+app.add_typer(metav.app, name="metav")
 
 
 def main() -> None:

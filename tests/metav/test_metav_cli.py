@@ -43,21 +43,21 @@ def test_from_zoo_to_evaluation(sif, tiny_zoo: Path, tmp_path: Path) -> None:
 
 
 def test_a_thief_is_found_and_a_stranger_is_not(sif, zoo: Zoo, pack_path: Path, pack: MetaVPack) -> None:
-    def verify(*arguments: object) -> tuple[int, dict]:
+    def verify(*arguments: object) -> dict:
         result = sif("metav", "verify", pack_path, *arguments, "--json")
-        assert not result.stderr
-        return result.code, json.loads(result.stdout)
+        assert (result.code, result.stderr) == (0, "")
+        return json.loads(result.stdout)
 
-    code, told = verify("--zoo", zoo.folder, "--member", "owner")
-    assert (code, told["verdict"], told["pvalue"], told["floor"]) == (1, "suspicious", 0.05, 0.05)
+    told = verify("--zoo", zoo.folder, "--member", "owner")
+    assert (told["verdict"], told["pvalue"], told["floor"]) == ("suspicious", 0.05, 0.05)
     assert told["log_odds"] > 0
     for view in ("label", "rounded-1"):
         member = ("--zoo", zoo.folder, "--member", "train-positive-001-finetune-all")
-        code, told = verify(*member, "--view", view, "--alpha", 0.05)
-        assert (code, told["verdict"], told["view"]) == (1, "confirmed", view)
-    assert verify("--zoo", zoo.folder, "--member", "owner", "--alpha", 0.01)[1]["verdict"] == "suspicious"
+        told = verify(*member, "--view", view, "--alpha", 0.05)
+        assert (told["verdict"], told["view"]) == ("confirmed", view)
+    assert verify("--zoo", zoo.folder, "--member", "owner", "--alpha", 0.01)["verdict"] == "suspicious"
     strangers = zoo.of("test", "negative")
-    verdicts = [verify("--model", zoo.folder / row.file)[1]["verdict"] for row in strangers[:5]]
+    verdicts = [verify("--model", zoo.folder / row.file)["verdict"] for row in strangers[:5]]
     assert verdicts.count("none") >= 4  # each is falsely accused with probability .05
 
 

@@ -92,7 +92,7 @@ def _by_kind(found: "tuple[Evaluation, ...]") -> list[str]:
 
 
 def _percent(interval: "Interval") -> str:
-    return f"{interval.estimate:.0%} ({interval.low:.0%} to {interval.high:.0%})".replace("%", "", 2)
+    return f"{interval.estimate:.0%} ({interval.low * 100:.0f}-{interval.high * 100:.0f})"
 
 
 def _number(interval: "Interval") -> str:

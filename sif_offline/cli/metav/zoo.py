@@ -54,7 +54,7 @@ def zoo(
 
     from sif_offline.executors import make_executor
     from sif_offline.metav.tasks import make_task
-    from sif_offline.metav.zoo import ZooSize, build_zoo, plan_zoo
+    from sif_offline.metav.zoo import ZooProgress, ZooSize, build_zoo, plan_zoo
 
     where = make_executor(executor, device=device, workers=workers, threads=threads, address=address)
     chosen = make_task(task)
@@ -62,14 +62,20 @@ def zoo(
         torch.set_num_threads(threads)
     size = ZooSize(train, validation, calibration, test, checkpoints)
     members = plan_zoo(chosen, size=size, seed=seed)
-    with counting("models") as report:
+    with counting("models") as count:
+
+        def report(progress: ZooProgress) -> None:
+            count(progress.finished, progress.total)
+            if progress.lost:
+                typer.echo(progress.lost, err=True)
+
         built = build_zoo(
             chosen,
             members,
             folder=out,
             seed=seed,
             executor=where,
-            on_progress=lambda progress: report(progress.finished, progress.total),
+            on_progress=report,
         )
     typer.echo(json.dumps(_summary(built)) if as_json else _table(built))
 

@@ -10,6 +10,7 @@ from sif_offline.cli import (
     greenlist,
     keys,
     lab,
+    metav,
     models,
     score,
     variants,
@@ -33,6 +34,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(lab.app, name="lab")
 app.add_typer(baseline.app, name="baseline")
+app.add_typer(metav.app, name="metav")
 
 
 def main() -> None:

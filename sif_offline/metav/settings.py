@@ -1,0 +1,119 @@
+"""Settings of the training of queries and verifier."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sif_offline.fingerprint.errors import SifError
+from sif_offline.fingerprint.metav.pack import MAX_QUERIES
+from sif_offline.fingerprint.metav.verifier import Activation, Form, Transform
+from sif_offline.fingerprint.metav.views import check_view
+from sif_offline.fingerprint.schema import first_problem
+
+Kind = Literal["probabilities", "values"]
+TRAINED_VIEWS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {"probabilities": ("full", "rounded-1", "label"), "values": ("full", "rounded-1")}
+)
+SCORED_VIEWS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {
+        "probabilities": ("full", "rounded-2", "rounded-1", "top-3", "label"),
+        "values": ("full", "rounded-2", "rounded-1"),
+    }
+)
+
+
+class MetaVSettingsError(SifError):
+    """A setting that there is none of, or a value that it does not take."""
+
+
+class MetaVSettings(BaseModel):
+    """How queries and verifier are trained together.
+
+    Published (Pan et al., KDD 2022, and the public re-implementation): 30 to 70 queries, a joint verifier of
+    two linear layers, Adam on both, 2 to 3 models a side a step, two epochs. The defaults here were chosen on
+    the zoo of digits of seed 0.
+
+    Attributes:
+        queries: N.
+        start: queries begin as training inputs of the task (``data``) or as noise.
+        form: one verifier on all outputs (published), or a network for ``each`` query (LiteGuard).
+        hidden: widths of its hidden layers.
+        activation: between its layers; published: none.
+        transform: of outputs before they are read: ``log`` takes the logarithm of probabilities.
+        steps: of Adam, at most.
+        sampled: models a side a step; 0 = the whole zoo.
+        query_rate: learning rate of the queries, before the tanh.
+        verifier_rate: of the verifier. Where it learns faster than the queries move, it knows the zoo by
+            heart before they tell models apart, and copies of another architecture pass.
+        weight_decay: of the verifier (AdamW).
+        jitter: standard deviation of noise on the queries in training, in shares of the input's range: the
+            fingerprint learns to survive transport.
+        views: what the models' outputs are seen through in training, in turn; () = :data:`TRAINED_VIEWS`.
+        checkpoints: whether the kept states of training of the zoo's models are models as well (LiteGuard).
+        check_every: steps between two looks at the validation split; the state that does best there is kept.
+        patience: looks without a better state before the training ends.
+        scored_views: views for which the pack holds scores of held-out models; () = :data:`SCORED_VIEWS`.
+        seed: the only source of chance.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    queries: int = Field(default=60, ge=1, le=MAX_QUERIES)
+    start: str = Field(default="data", pattern="^(data|noise)$")
+    form: Form = "each"
+    hidden: tuple[int, ...] = (64,)
+    activation: Activation = "relu"
+    transform: Transform = "none"
+    steps: int = Field(default=600, ge=1)
+    sampled: int = Field(default=8, ge=0)
+    query_rate: float = Field(default=0.05, ge=0)
+    verifier_rate: float = Field(default=5e-4, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    jitter: float = Field(default=0.0, ge=0, le=1)
+    views: tuple[str, ...] = ()
+    checkpoints: bool = False
+    check_every: int = Field(default=10, ge=1)
+    patience: int = Field(default=20, ge=1)
+    scored_views: tuple[str, ...] = ()
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("views", "scored_views", "hidden", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for view in (*self.views, *self.scored_views):
+            check_view(view)
+        if any(width < 1 for width in self.hidden):
+            raise ValueError("hidden: widths are at least 1")
+        return self
+
+    def for_outputs(self, kind: Kind) -> "MetaVSettings":
+        """With the views that suit such outputs filled in.
+
+        Raises:
+            MetaVSettingsError: a view of probabilities is asked of values.
+        """
+        views, scored = self.views or TRAINED_VIEWS[kind], self.scored_views or SCORED_VIEWS[kind]
+        for view in (*views, *scored):
+            if kind == "values" and view != "full" and not view.startswith("rounded"):
+                raise MetaVSettingsError(
+                    f"view {view}: is of probabilities, and the task's models give values"
+                )
+        return self.model_copy(update={"views": views, "scored_views": scored})
+
+
+def metav_settings(values: dict[str, Any]) -> MetaVSettings:
+    """Settings from names and values, which may be strings. Raises ``MetaVSettingsError``."""
+    try:
+        return MetaVSettings.model_validate(values)
+    except ValidationError as error:
+        raise MetaVSettingsError(f"setting {first_problem(error)}") from None

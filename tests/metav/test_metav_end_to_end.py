@@ -1,0 +1,209 @@
+"""Digits from zoo to verdict: suspects that nothing was fitted to."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sif_offline.fingerprint.metav.pack import MetaVPack
+from sif_offline.fingerprint.metav.scoring import MetaVScorer
+from sif_offline.fingerprint.metav.views import seen_through
+from sif_offline.metav.ensemble import Ensemble
+from sif_offline.metav.evaluation import Evaluation, evaluate_metav
+from sif_offline.metav.packing import MetaVPackingError, answers_of, pack_metav, queries_of
+from sif_offline.metav.queries import Queries
+from sif_offline.metav.settings import MetaVSettings, MetaVSettingsError, metav_settings
+from sif_offline.metav.tasks import make_task
+from sif_offline.metav.train import Trained, train_metav
+from sif_offline.metav.verifier import TrainedVerifier
+from sif_offline.metav.zoo import Zoo
+from tests.metav.conftest import CREATED, SETTINGS, SIZE
+
+SHORT = MetaVSettings(queries=5, steps=12, check_every=4, hidden=(8,), scored_views=("full",))
+
+
+@pytest.fixture(scope="module")
+def evaluations(pack: MetaVPack, zoo: Zoo) -> dict[str, Evaluation]:
+    return {found.view: found for found in evaluate_metav(pack, zoo)}
+
+
+def test_unseen_thieves_are_told_from_unseen_strangers(evaluations: dict[str, Evaluation]) -> None:
+    """The bar: ROC-AUC .95 on 23 thieves of attacks that no training saw and 23 strangers.
+
+    Zoo and training are seeded, so the only chance in it is that of another machine's arithmetic.
+    """
+    found = evaluations["full"]
+    assert len(found.side(stolen=True)) == len(found.side(stolen=False)) == SIZE.test
+    assert found.roc_auc.estimate >= 0.95
+    assert found.verifier_true_negatives.estimate >= 0.9
+    assert found.verifier_true_positives.estimate >= 0.6
+    assert found.aruc.low < found.aruc.estimate < found.aruc.high
+
+
+@pytest.mark.parametrize("view", ["rounded-2", "rounded-1", "top-3", "label"])
+def test_what_an_api_leaves_out_costs_little(evaluations: dict[str, Evaluation], view: str) -> None:
+    """The bar: ROC-AUC .9, of the label alone as well."""
+    assert evaluations[view].roc_auc.estimate >= 0.9
+
+
+def test_the_splits_share_no_model_and_test_thieves_no_attack(zoo: Zoo) -> None:
+    keys = [row.recipe.key for row in zoo.members]
+    assert len(set(keys)) == len(keys)
+    files = {row.name: (zoo.folder / row.file).read_bytes() for row in zoo.members}
+    assert len(set(files.values())) == len(files)
+    kinds = {split: {row.recipe.kind for row in zoo.of(split, "positive")} for split in ("train", "test")}
+    assert not kinds["train"] & kinds["test"]
+    assert len(kinds["test"]) >= 9
+
+
+def test_thieves_serve_models_that_are_worth_stealing(zoo: Zoo) -> None:
+    assert zoo.named("owner").quality > 0.94
+    for row in zoo.members:
+        if row.recipe.kind not in ("prune-layers", "retrain-last"):
+            assert row.quality > 0.88, row.name
+
+
+def test_the_training_is_on_what_the_pack_holds(pack: MetaVPack, trained: Trained, zoo: Zoo) -> None:
+    """The pack's bytes are the trained queries, and the held-out scores are of them."""
+    queries = queries_of(pack)
+    np.testing.assert_array_equal(queries, trained.queries)
+    assert queries.dtype == np.float32
+    assert 0 <= queries.min() < queries.max() <= 1
+    rows = zoo.of("calibration", "negative")
+    answers = answers_of(zoo.models(rows), queries)
+    scorer = MetaVScorer(pack, view="label")
+    found = sorted(scorer.score(np.eye(10)[answer.argmax(-1)]).log_odds for answer in answers)
+    np.testing.assert_allclose(found, sorted(pack.held_out.negatives["label"]), atol=1e-9)
+    assert {len(scores) for scores in pack.held_out.negatives.values()} == {SIZE.calibration}
+
+
+def test_the_state_kept_is_the_best_on_the_validation_models(zoo: Zoo, trained: Trained) -> None:
+    """Its queries and its verifier, of one step: scored anew they give the loss that was kept."""
+    losses = []
+    for view in ("full", "rounded-1", "label"):
+        parts = []
+        rows = ("train", "owner", -1), ("validation", "positive", -1), ("validation", "negative", 1)
+        for split, role, sign in rows:
+            answers = answers_of(zoo.models(zoo.of(split, role)), trained.queries)
+            parts.append(
+                np.logaddexp(0, sign * trained.verifier.log_odds(seen_through(answers, view))).mean()
+            )
+        losses.append(sum(parts))
+    assert np.mean(losses) == pytest.approx(trained.validation_loss, abs=1e-4)
+    progress = []
+    again = train_metav(zoo, SHORT, on_progress=progress.append)
+    assert again.validation_loss == min(one.best for one in progress)
+    assert progress[-1].step == again.steps == 12
+
+
+@pytest.mark.parametrize("form", ["joint", "each"])
+@pytest.mark.parametrize("activation", ["none", "relu"])
+def test_the_exported_verifier_is_the_trained_one(form: str, activation: str) -> None:
+    for transform in ("none", "log"):
+        verifier = TrainedVerifier(
+            queries=7,
+            size=4,
+            form=form,  # type: ignore[arg-type]
+            hidden=(6, 5),
+            activation=activation,  # type: ignore[arg-type]
+            transform=transform,  # type: ignore[arg-type]
+            seed=3,
+        )
+        outputs = torch.rand((9, 7, 4), generator=torch.Generator().manual_seed(1)).softmax(-1)
+        verifier.standardise(outputs)
+        with torch.no_grad():
+            for parameter in verifier.parameters():
+                parameter.add_(0.1)
+            expected = verifier(outputs).numpy()
+        np.testing.assert_allclose(verifier.export().log_odds(outputs.numpy()), expected, atol=1e-5)
+        assert np.ptp(expected) > 1e-3
+
+
+def test_the_same_seed_makes_the_same_pack_and_another_one_another(zoo: Zoo, tmp_path: Path) -> None:
+    def build(name: str, settings: MetaVSettings) -> MetaVPack:
+        return pack_metav(tmp_path / name, zoo, train_metav(zoo, settings), settings, created=CREATED)
+
+    first, second = build("a.zip", SHORT), build("b.zip", SHORT)
+    assert first.pack_id == second.pack_id
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    assert build("c.zip", SHORT.model_copy(update={"seed": 1})).pack_id != first.pack_id
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"form": "joint"},
+        {"activation": "none"},
+        {"transform": "log"},
+        {"sampled": 0},
+        {"jitter": 0.1},
+        {"start": "noise"},
+        {"hidden": (8, 4)},
+        {"views": ("top-3",)},
+    ],
+)
+def test_every_option_trains(zoo: Zoo, changed: dict) -> None:
+    """Each one learns something: the loss on the validation models falls."""
+    progress = []
+    settings = SHORT.model_copy(update={"verifier_rate": 0.01, **changed})
+    found = train_metav(zoo, settings, on_progress=progress.append)
+    plain = train_metav(zoo, SHORT.model_copy(update={"verifier_rate": 0.01}))
+    assert found.validation_loss < 0.99 * progress[0].best  # what it began with
+    assert not np.array_equal(found.queries, plain.queries)
+
+
+def test_queries_move_inside_their_bounds_only() -> None:
+    queries = Queries(make_task("digits"), count=3, start="noise", seed=0)
+    with torch.no_grad():
+        queries.raw.copy_(torch.linspace(-1e4, 1e4, queries.raw.numel()).reshape(queries.raw.shape))
+    assert queries().min() == 0
+    assert queries().max() == 1
+
+
+def test_answers_of_the_ensemble_are_those_of_each_model(zoo: Zoo) -> None:
+    """Disguised ones and several architectures among them; gradients too."""
+    rows = [*zoo.of("test", "positive"), *zoo.of("test", "negative")[:6], *zoo.of("train", "positive")[:6]]
+    models = zoo.models(rows)
+    inputs = torch.rand((4, 1, 8, 8), generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    together, alone = Ensemble(models).answers(inputs), torch.stack([m.answers(inputs) for m in models])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    chosen = torch.tensor([0, 3, len(models) - 1])
+    torch.testing.assert_close(Ensemble(models).answers(inputs, chosen), alone[chosen], atol=1e-5, rtol=1e-4)
+    weight = torch.rand(alone.shape, generator=torch.Generator().manual_seed(1))
+    gradients = [torch.autograd.grad((weight * found).sum(), inputs)[0] for found in (together, alone)]
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-3)
+    assert not any(p.requires_grad for model in models for p in model.network.parameters())
+
+
+def test_the_owner_of_another_zoo_is_refused(pack: MetaVPack, zoo: Zoo) -> None:
+    other = pack.model_copy(update={"owner": pack.owner.model_copy(update={"revision": "0" * 24})})
+    with pytest.raises(MetaVPackingError, match="not the one of the zoo"):
+        evaluate_metav(other, zoo)
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    for values, said in (
+        ({"querys": 3}, "querys"),
+        ({"queries": 0}, "queries"),
+        ({"views": "full,most"}, "rounded-DECIMALS"),
+        ({"hidden": "0"}, "widths"),
+        ({"start": "zero"}, "start"),
+    ):
+        with pytest.raises(MetaVSettingsError, match=said):
+            metav_settings(values)
+    assert metav_settings({"hidden": "8,4", "views": "full, label"}).hidden == (8, 4)
+    with pytest.raises(MetaVSettingsError, match="label"):
+        MetaVSettings(views=("label",)).for_outputs("values")
+    assert MetaVSettings().for_outputs("values").scored_views == ("full", "rounded-2", "rounded-1")
+
+
+def test_training_leaves_the_zoo_as_it_was(zoo: Zoo) -> None:
+    model = zoo.model(zoo.named("owner"))
+    assert isinstance(model.network, nn.Module)
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    train_metav(zoo, SHORT)
+    for name, value in zoo.model(zoo.named("owner")).network.state_dict().items():
+        torch.testing.assert_close(value, before[name], atol=0, rtol=0)
+    assert SETTINGS.form == "each"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from probes.config import AnyTargetConfig, ConfigError, ProbesConfig
-from probes.fingerprints import MakeTarget, MetaVFingerprint, SifFingerprint, Watched, read_fingerprint
+from probes.fingerprints import Fingerprint, MakeTarget, Watched, read_fingerprint
 from probes.rounds import RoundRunner, RoundSummary
 from probes.scheduling import Scheduler
 from probes.store import Store, StoreError, open_store, orders
@@ -53,7 +53,7 @@ class Watch:
         self,
         config: ProbesConfig,
         *,
-        fingerprint: SifFingerprint | MetaVFingerprint,
+        fingerprint: Fingerprint,
         targets: Mapping[str, Watched],
         store: Store,
         make: MakeTarget | None = None,
@@ -101,7 +101,7 @@ class Watch:
     def _take(
         self,
         config: ProbesConfig,
-        fingerprint: SifFingerprint | MetaVFingerprint,
+        fingerprint: Fingerprint,
         targets: Mapping[str, Watched],
     ) -> None:
         for target in config.targets:
@@ -236,9 +236,7 @@ def _unreachable(name: str, kind: str, reason: str) -> Reachability:
     return Reachability(name, False, kind, reason, None, time.time())
 
 
-def _target_row(
-    config: ProbesConfig, target: AnyTargetConfig, fingerprint: SifFingerprint | MetaVFingerprint
-) -> TargetRow:
+def _target_row(config: ProbesConfig, target: AnyTargetConfig, fingerprint: Fingerprint) -> TargetRow:
     return TargetRow(
         name=target.name,
         kind=fingerprint.kind,

@@ -13,6 +13,8 @@ from probes.store import Store
 from probes.store.limits import SendLimits
 from probes.targets import Answer, Target
 from probes.targets.pictures import ImageLimits
+from sif_offline.fingerprint.metav.pack import MetaVPack
+from sif_offline.fingerprint.pack import FingerprintPack
 
 MakeTarget = Callable[[TargetConfig], Target]
 
@@ -40,6 +42,11 @@ class Fingerprint(Protocol):
     @property
     def kind(self) -> Kind:
         """The pack's kind."""
+        ...
+
+    @property
+    def pack(self) -> FingerprintPack | MetaVPack:
+        """The pack with its files."""
         ...
 
     @property

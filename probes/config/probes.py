@@ -76,6 +76,8 @@ class ProbesConfig(Strict):
         targets_folder: a folder of further targets, one YAML file each (``sif-probes add`` writes them).
         triggers_per_round: how many triggers or queries one round may send to one target.
         clean_share: clean photos asked for as paired controls, as a share of the triggers sent.
+        prompt_variants: questions carry any wording of the prompt that the pack allows, drawn at random;
+            off, the own one.
         cooldown: a trigger is not sent to the same target again before that.
         alpha: a target is confirmed when its e-value reaches 1/alpha; the chance that an innocent ever is.
             Left out, it is the committed one, or 1e-6. With a MetaV pack a target is confirmed when its p is
@@ -99,6 +101,7 @@ class ProbesConfig(Strict):
     retention: Duration | None = None
     triggers_per_round: Annotated[int, Field(ge=1, le=10_000)] = 16
     clean_share: Annotated[float, Field(ge=0, le=1)] = 0.25
+    prompt_variants: bool = True
     cooldown: Duration = 3000.0
     alpha: Annotated[float, Field(gt=0, le=0.05)] | None = None
     attempts: Annotated[int, Field(ge=1, le=10)] = 3

@@ -95,6 +95,7 @@ def round_settings(config: ProbesConfig, target: AnyTargetConfig) -> RoundSettin
     return RoundSettings(
         triggers_per_round=config.triggers_per_round,
         clean_share=config.clean_share,
+        prompt_variants=config.prompt_variants,
         cooldown_s=config.cooldown,
         alpha=config.alpha,
         attempts=config.attempts,

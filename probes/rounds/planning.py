@@ -45,7 +45,8 @@ def plan_round(
     Left out are triggers held in reserve (a third party's to send), burned ones, those that have been sent
     as often as their lifetime allows, and those whose picture the target does not take.
 
-    Each question carries one of the wordings that the pack allows, drawn whatever was answered before.
+    Each question carries one of the wordings that the pack allows, drawn whatever was answered before;
+    without ``prompt_variants`` the trigger's own.
     """
     left_out = reserved_triggers(pack) | burned_for(store, target, pack_id=pack.pack_id)
     ours = [row for row in pack.triggers if row.id not in left_out]
@@ -62,15 +63,16 @@ def plan_round(
     triggers = due(ours, control=False)[: settings.triggers_per_round]
     share = settings.clean_share * len(triggers)
     count = int(share) + (rng.random() < share - int(share))
-    questions = [Question(_worded(row, rng), False) for row in triggers]
+
+    def worded(row: TriggerRow) -> TriggerRow:
+        varied = settings.prompt_variants and row.variants
+        return row.asked_with(rng.choice(row.wordings)) if varied else row
+
+    questions = [Question(worded(row), False) for row in triggers]
     pairs = [row for row in triggers if not images.leaves_out or images.fits(pack.clean_bytes(row))]
-    questions += [Question(_worded(row, rng), True) for row in due(pairs, control=True)[:count]]
+    questions += [Question(worded(row), True) for row in due(pairs, control=True)[:count]]
     rng.shuffle(questions)
     return Questions(questions, oversize=len(oversize))
-
-
-def _worded(row: TriggerRow, rng: random.Random) -> TriggerRow:
-    return row.asked_with(rng.choice(row.wordings)) if row.variants else row
 
 
 def rested(

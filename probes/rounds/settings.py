@@ -20,5 +20,6 @@ class RoundSettings:
     attempts: int
     timeout_s: float
     pace_s: float = 0.0
+    prompt_variants: bool = True
     images: ImageLimits = field(default_factory=ImageLimits)
     limits: SendLimits = field(default_factory=SendLimits)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from probes.config import ProbesConfig
+from probes.fingerprints import round_settings
 from probes.rounds import RoundSettings, sif_runner
 from probes.rounds.planning import plan_round
 from probes.store import Store
@@ -62,6 +64,29 @@ def test_every_wording_is_equally_likely_for_triggers_and_clean_photos(
         counts = [asked.count(wording) for wording in wordings]
         assert sum(counts) == count
         assert stats.chisquare(counts).pvalue > 1e-6
+
+
+def test_the_wordings_can_be_switched_off(worded: TinyPack, store: Store) -> None:
+    config = ProbesConfig.model_validate(
+        {
+            "pack": str(worded.folder),
+            "trigger_keys": str(worded.keys_path),
+            "prompt_variants": False,
+            "targets": [
+                {"name": "suspect", "model": "openai/x", "api_base": "http://127.0.0.1:1/v1"}
+                | {"authorised_by": "me", "purpose": "test"}
+            ],
+        }
+    )
+    settings = round_settings(config, config.targets[0])
+    assert not settings.prompt_variants
+    assert round_settings(
+        config.model_copy(update={"prompt_variants": True}), config.targets[0]
+    ).prompt_variants
+    questions = plan_round(
+        worded.pack, store, "suspect", settings=settings, now=1e9, rng=random.Random(1)
+    ).questions
+    assert {question.trigger.prompt for question in questions} == {worded.pack.triggers[0].prompt}
 
 
 def test_the_picture_is_that_of_the_trigger_whatever_the_words(worded: TinyPack, store: Store) -> None:

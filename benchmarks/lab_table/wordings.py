@@ -128,11 +128,12 @@ def by_rule(seeds: Sequence[Seed], wordings: Sequence[str]) -> list[str]:
                     own.append(seed.heard(row, ())[row.prompt].score.z)
                     other += [variant.judged["greedy"] for variant in kept[row.id]]
                 transfer = calibrate(seed.null_answers(kept)).transfer
-                bounds.append([*transfer.by_wording.values(), transfer.bound])
+                ways = list(transfer.by_wording.values()) or [transfer.bound] * 3
+                bounds.append([*ways, transfer.bound])
             cells = " | ".join(f"{fmean(column):.3f}" for column in zip(*bounds, strict=True))
             lines.append(
                 f"| {bar:g} | {most} | {fmean(counts):.1f} | {counts.count(0)} of {len(counts)} | "
-                f"{fmean(own):.2f} | {fmean(other):.2f} | {cells} |"
+                f"{fmean(own):.2f} | {_cell(other, '.2f')} | {cells} |"
             )
     return lines
 
@@ -157,15 +158,20 @@ def by_endpoint(seeds: Sequence[Seed], wordings: Sequence[str]) -> list[str]:
                     other.append(seed.scorer.score(row.id, text).z)
                     new.append(both.types - own[-1].types)
                     green.append(both.greens - own[-1].greens)
+        share = f"{sum(green) / sum(new):.3f}" if sum(new) else "-"
         lines.append(
-            f"| {name} | {fmean(score.z for score in own):.2f} | {fmean(other):.2f} | {fmean(new):.1f} | "
-            f"{sum(green) / sum(new):.3f} |"
+            f"| {name} | {fmean(score.z for score in own):.2f} | {_cell(other, '.2f')} | "
+            f"{_cell(new, '.1f')} | {share} |"
         )
     return lines
 
 
 def _kept(seed: Seed, rule: VariantRule) -> dict[str, tuple[PromptVariant, ...]]:
     return {row.id: allowed(row, seed.heard(row, rule.wordings), rule) for row in seed.pack.triggers}
+
+
+def _cell(values: Sequence[float], form: str) -> str:
+    return format(fmean(values), form) if values else "-"
 
 
 def _count(lists: Sequence[Sequence[str]], wording: str) -> str:

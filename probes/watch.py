@@ -202,9 +202,9 @@ class Watch:
         """Two rounds nearer than that belong to one interval, where each worker has a clock of its own.
 
         The clocks draw from the same windows: two of one window are up to ``jitter`` apart, two of
-        neighbouring ones at least ``interval - jitter``.
+        neighbouring ones at least ``interval - jitter``, less what the earlier one began late.
         """
-        return min(self.config.interval / 2, self.config.interval - self.config.jitter)
+        return min(self.config.interval / 2, 0.9 * (self.config.interval - self.config.jitter))
 
     def reach(self, name: str) -> Reachability:
         """Ask a target something short that is no trial; the result is kept for half a minute.

@@ -104,10 +104,8 @@ affinity:
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- end -}}
-{{- range $probes.config.targets -}}
-{{- if hasKey . "api_key" -}}
-{{- fail (printf "probes.config.targets: %s: a key is never written here; name it in api_key_env and put it into probes.credentialsSecret" .name) -}}
+{{- if hasKey $target "api_key" -}}
+{{- fail (printf "probes.config.targets: %s: a key is never written here; name it in api_key_env and put it into probes.credentialsSecret" $target.name) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (gt (int $probes.replicas) 1) (ne $probes.store.type "postgres") -}}

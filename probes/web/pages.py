@@ -21,6 +21,9 @@ TARGETS_A_PAGE = 50
 ROUNDS_IN_A_SPARK = 40
 LATEST_ROUNDS = 10
 
+METAV_OUTCOMES = ("refusal", "error")
+"""No answer to a query is a hit or a miss by itself."""
+
 _RANK = {"confirmed": 0, "suspicious": 1, "none": 2}
 
 
@@ -69,7 +72,7 @@ class Desk:
             threshold=self.threshold,
             version=package_version(),
             now=time.time(),
-            outcomes=OUTCOMES,
+            outcomes=OUTCOMES if self.sif else METAV_OUTCOMES,
             **values,
         )
 

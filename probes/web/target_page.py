@@ -103,7 +103,7 @@ def target_page(desk: Desk, name: str, *, number: int = 1, round_id: int | None 
 
 def _figures(desk: Desk, ended: list[RoundRow]) -> list[views.Figure]:
     if desk.sif is None:
-        return views.metav_figures(ended)
+        return views.metav_figures(ended, alpha=desk.watch.fingerprint.alpha)
     calibrated = desk.sif.pack.calibration is not None
     return views.figures(ended, threshold=desk.threshold, calibrated=calibrated)
 

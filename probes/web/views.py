@@ -10,6 +10,7 @@ from markupsafe import Markup
 from probes.store.tables import RoundRow
 from probes.store.totals import MonitorTotals
 from probes.web.charts import Line, chart, spark
+from sif_offline.fingerprint.metav.scoring import SUSPICIOUS
 
 LN10 = math.log(10)
 
@@ -64,13 +65,26 @@ def pvalue(totals: MonitorTotals | None) -> float | None:
     return None if found is None else math.exp(found)
 
 
-def metav_figures(rounds: Sequence[RoundRow]) -> list[Figure]:
-    """The history of a target of a MetaV pack, oldest round first: its log-odds."""
+def metav_figures(rounds: Sequence[RoundRow], *, alpha: float) -> list[Figure]:
+    """The history of a target of a MetaV pack: its log-odds, and the p of each.
+
+    Args:
+        rounds: oldest first.
+        alpha: the configured level; 0 where none is.
+    """
     ended = _ended(rounds)
-    title, words = "log-odds of the verifier that the answers are the owner's", odds_words(ended)
-    lines = [Line([row.score for row in ended])]
-    svg = chart("chart-odds", title=title, words=words, times=_times(ended), lines=lines)
-    return [Figure(title, svg, words, (("data", "log-odds, natural; above 0 rather the owner's"),))]
+    times, words = _times(ended), odds_words(ended)
+    title = "log-odds that the answers are the owner's"
+    svg = chart(
+        "chart-odds", title=title, words=words, times=times, lines=[Line([row.score for row in ended])]
+    )
+    odds = Figure(title, svg, words, (("data", "log-odds, natural; above 0 rather the owner's"),))
+    level, said = (alpha, "confirmed") if alpha else (SUSPICIOUS, "suspicious")
+    title = "log10 p, among models that were held out"
+    lines = [Line([log10(row.log_pvalue) for row in ended]), Line([math.log10(level)] * len(ended), "level")]
+    svg = chart("chart-p", title=title, words=words, times=times, lines=lines)
+    key = (("data", "log10 p"), ("level", f"p of {level:g}: from here down {said}"))
+    return [odds, Figure(title, svg, words, key)]
 
 
 def odds_words(ended: Sequence[RoundRow]) -> str:

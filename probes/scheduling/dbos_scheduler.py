@@ -230,7 +230,7 @@ class DbosScheduler:
             return
         if newest.claimed and not late:
             return  # who has it places the next; should it die before, a later look finds that none waits
-        if late:
+        if late and job.due.at <= now:  # or its run has begun since, and has given it the next time
             job.due = job.rhythm.after(job.due.nominal, now=now)
         if newest.due is not None:
             ticks.move(name, newest.number, job.due.at)

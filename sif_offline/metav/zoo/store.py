@@ -72,6 +72,14 @@ class Zoo:
         """All of them, the owner first."""
         return self.manifest.members
 
+    @property
+    def owner(self) -> MemberRow:
+        """The model that the positives were stolen from. Raises ``ZooError``: there is none."""
+        for row in self.members:
+            if row.role == "owner":
+                return row
+        raise ZooError(f"{self.folder}: has no owner")
+
     def of(self, split: Split, role: Role) -> tuple[MemberRow, ...]:
         """The members of a split and role."""
         return tuple(row for row in self.members if row.split == split and row.role == role)

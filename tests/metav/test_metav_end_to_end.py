@@ -31,7 +31,7 @@ def evaluations(pack: MetaVPack, zoo: Zoo) -> dict[str, Evaluation]:
 
 
 def test_unseen_thieves_are_told_from_unseen_strangers(evaluations: dict[str, Evaluation]) -> None:
-    """The bar: ROC-AUC .95 on 23 thieves of attacks that no training saw and 23 strangers.
+    """The bar: ROC-AUC .95 on 20 thieves of attacks that no training saw and 20 strangers.
 
     Zoo and training are seeded, so the only chance in it is that of another machine's arithmetic.
     """

@@ -46,8 +46,7 @@ class MetaVSettings(BaseModel):
         steps: of Adam, at most.
         sampled: models a side a step; 0 = the whole zoo.
         query_rate: learning rate of the queries, before the tanh.
-        verifier_rate: of the verifier. Where it learns faster than the queries move, it knows the zoo by
-            heart before they tell models apart, and copies of another architecture pass.
+        verifier_rate: of the verifier.
         weight_decay: of the verifier (AdamW).
         transport: what happens to queries on their way in training; each step draws one of these or none. See
             :func:`sif_offline.metav.transport.check_transport`.

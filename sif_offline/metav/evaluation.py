@@ -116,7 +116,7 @@ def evaluate_metav(
         MetaVPackingError: the zoo is another owner's, or has no test models of both kinds.
         MetaVError: the pack has no negatives through a view.
     """
-    if zoo.of("train", "owner")[0].recipe.key != pack.owner.revision:
+    if zoo.owner.recipe.key != pack.owner.revision:
         raise MetaVPackingError(f"pack {pack.pack_id}: its owner is not the one of the zoo {zoo.folder}")
     rows = [*zoo.of("test", "positive"), *zoo.of("test", "negative")]
     if len({row.role for row in rows}) < 2:

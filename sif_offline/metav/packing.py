@@ -75,7 +75,7 @@ def pack_metav(
         PackError: the path is taken or cannot be written.
     """
     task, settings = zoo.task, settings.for_outputs(zoo.task.output.kind)
-    owner = zoo.model(zoo.of("train", "owner")[0])
+    owner = zoo.model(zoo.owner)
     negatives = zoo.of("calibration", "negative")
     if not negatives:
         raise MetaVPackingError(f"{zoo.folder}: has no negatives for calibration, so there would be no p")

@@ -11,6 +11,7 @@ from sif_offline.fingerprint.metav.pack import MAX_QUERIES
 from sif_offline.fingerprint.metav.verifier import Activation, Form, Transform
 from sif_offline.fingerprint.metav.views import check_view
 from sif_offline.fingerprint.schema import first_problem
+from sif_offline.metav.transport import check_transport
 
 Kind = Literal["probabilities", "values"]
 TRAINED_VIEWS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
@@ -45,11 +46,10 @@ class MetaVSettings(BaseModel):
         steps: of Adam, at most.
         sampled: models a side a step; 0 = the whole zoo.
         query_rate: learning rate of the queries, before the tanh.
-        verifier_rate: of the verifier. Where it learns faster than the queries move, it knows the zoo by
-            heart before they tell models apart, and copies of another architecture pass.
+        verifier_rate: of the verifier.
         weight_decay: of the verifier (AdamW).
-        jitter: standard deviation of noise on the queries in training, in shares of the input's range: the
-            fingerprint learns to survive transport.
+        transport: what happens to queries on their way in training; each step draws one of these or none. See
+            :func:`sif_offline.metav.transport.check_transport`.
         views: what the models' outputs are seen through in training, in turn; () = :data:`TRAINED_VIEWS`.
         checkpoints: whether the kept states of training of the zoo's models are models as well (LiteGuard).
         check_every: steps between two looks at the validation split; the state that does best there is kept.
@@ -71,7 +71,7 @@ class MetaVSettings(BaseModel):
     query_rate: float = Field(default=0.05, ge=0)
     verifier_rate: float = Field(default=5e-4, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
-    jitter: float = Field(default=0.0, ge=0, le=1)
+    transport: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
     checkpoints: bool = False
     check_every: int = Field(default=10, ge=1)
@@ -79,7 +79,7 @@ class MetaVSettings(BaseModel):
     scored_views: tuple[str, ...] = ()
     seed: int = Field(default=0, ge=0)
 
-    @field_validator("views", "scored_views", "hidden", mode="before")
+    @field_validator("transport", "views", "scored_views", "hidden", mode="before")
     @classmethod
     def _lists(cls, value: Any) -> Any:
         return (
@@ -92,6 +92,8 @@ class MetaVSettings(BaseModel):
     def _fits(self) -> Self:
         for view in (*self.views, *self.scored_views):
             check_view(view)
+        for way in self.transport:
+            check_transport(way)
         if any(width < 1 for width in self.hidden):
             raise ValueError("hidden: widths are at least 1")
         return self

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from sif_offline.fingerprint.metav.pack import TensorInput
 from sif_offline.fingerprint.metav.verifier import MetaVerifier
 from sif_offline.fingerprint.metav.views import seen_through
 from sif_offline.metav.ensemble import Ensemble
 from sif_offline.metav.queries import Queries
 from sif_offline.metav.settings import MetaVSettings
-from sif_offline.metav.tasks.base import Task
+from sif_offline.metav.transport import transported
 from sif_offline.metav.verifier import TrainedVerifier
 from sif_offline.metav.zoo import Zoo, ZooError, ZooModel
 from sif_offline.metav.zoo.disguise import straight_through
@@ -84,7 +85,7 @@ def train_metav(
     """
     task = zoo.task
     settings = settings.for_outputs(task.output.kind)
-    owner = zoo.models(zoo.of("train", "owner"))
+    owner = [zoo.model(zoo.owner)]
     fitted, chosen = (_Sides.of(zoo, split, settings, owner, device) for split in ("train", "validation"))
     queries = Queries(task, count=settings.queries, start=settings.start, seed=settings.seed).to(device)
     verifier = TrainedVerifier(
@@ -119,7 +120,7 @@ def train_metav(
     best, stale, step = look(0), 0, 0
     while step < settings.steps and stale < settings.patience:
         picked = fitted.draw(settings.sampled, generator)
-        asked = _jittered(queries(), task, settings.jitter, generator)
+        asked = _drawn(queries(), settings.transport, task.input, generator)
         view = settings.views[step % len(settings.views)]
         loss = fitted.loss(verifier, _seen(fitted.ensemble.answers(asked, picked), view), picked)
         optimiser.zero_grad()
@@ -172,12 +173,12 @@ class _Sides:
         return found
 
 
-def _jittered(queries: Tensor, task: Task, jitter: float, generator: torch.Generator) -> Tensor:
-    if not jitter:
+def _drawn(queries: Tensor, ways: Sequence[str], limits: TensorInput, generator: torch.Generator) -> Tensor:
+    """Queries as they arrive: by one of these ways, or untouched."""
+    if not ways:
         return queries
-    noise = torch.randn(queries.shape, generator=generator).to(queries)
-    moved = queries + jitter * (task.input.high - task.input.low) * noise
-    return moved.clamp(task.input.low, task.input.high)
+    place = int(torch.randint(len(ways) + 1, (), generator=generator))
+    return queries if place == len(ways) else transported(queries, ways[place], limits, generator)
 
 
 def _seen(outputs: Tensor, view: str) -> Tensor:

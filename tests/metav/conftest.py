@@ -20,8 +20,8 @@ from tests.cli.conftest import OneLine, Sif, one_line, sif
 
 __all__ = ["OneLine", "Sif", "one_line", "sif"]
 
-SIZE = ZooSize(train=16, validation=6, calibration=19, test=23)
-"""19 negatives: the least p is .05. 23 thieves: each unseen attack at least once."""
+SIZE = ZooSize(train=14, validation=6, calibration=19, test=20)
+"""19 negatives: the least p is .05. 20 thieves: each unseen attack at least once."""
 SETTINGS = MetaVSettings()
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,19 @@ def test_a_damaged_model_is_named(copy: Path, damage: Callable[[Path], None]) ->
     damage(copy / row.file)
     with pytest.raises(ZooError, match=Path(row.file).name):
         zoo.model(row)
+
+
+def test_a_task_of_ones_own_needs_no_registry(tmp_path: Path) -> None:
+    own = replace(DIGITS, name="own", fit=FitSettings(1, 64, 1e-3))  # type: ignore[type-var]
+    plan = plan_zoo(own, size=ZooSize(1, 1, 1, 0))
+    build_zoo(own, plan, folder=tmp_path)
+    (tmp_path / "zoo.json").unlink()
+    again = build_zoo(own, plan, folder=tmp_path)
+    assert again.model(again.owner).recipe.task == "own"
+    with pytest.raises(ZooError, match="own: not one of digits"):
+        load_model(tmp_path / again.owner.file)
+    with pytest.raises(ZooError, match="of task own, not digits"):
+        load_model(tmp_path / again.owner.file, task=DIGITS)
 
 
 def test_a_swapped_model_is_caught(copy: Path) -> None:

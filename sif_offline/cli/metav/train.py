@@ -56,7 +56,7 @@ def train(
             on_progress=lambda progress: report(progress.step, progress.steps),
         )
     pack = pack_metav(out, built, trained, settings, created=datetime.now(UTC))
-    negatives = len(pack.held_out.negatives["full"]) if "full" in pack.held_out.negatives else 0
+    negatives = len(next(iter(pack.held_out.negatives.values())))
     told = {
         "pack": str(out),
         "pack_id": pack.pack_id,

@@ -102,7 +102,7 @@ def _summary(zoo: "Zoo") -> dict[str, Any]:
 
 
 def _table(zoo: "Zoo") -> str:
-    owner = zoo.of("train", "owner")[0]
+    owner = zoo.owner
     lines = [
         f"{len(zoo.members)} models in {zoo.folder}, {sum(row.seconds for row in zoo.members):.0f} s of "
         f"processor time; owner {owner.recipe.architecture}, quality {owner.quality:.3f}"

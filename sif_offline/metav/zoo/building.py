@@ -57,7 +57,7 @@ def build_zoo(
 
     Args:
         task: of all members.
-        members: of :func:`~sif_offline.metav.zoo.plan.plan_zoo`; parents are members or are made as well.
+        members: of :func:`~sif_offline.metav.zoo.plan.plan_zoo`; whatever one is stolen from is a member.
         folder: of the zoo; made where it is missing.
         seed: of the plan, for the record.
         executor: where the models are made; this process unless given.
@@ -92,7 +92,7 @@ def build_zoo(
         elif file in known:
             take(member, _Made(known[file].quality, known[file].seconds))
         else:
-            take(member, _Made(load_model(folder / file).quality(), 0.0))
+            take(member, _Made(load_model(folder / file, task=task).quality(), 0.0))
     on_progress(ZooProgress(len(rows), len(members)))
     write(complete=not missing)
     # what others are stolen from comes first, in this process
@@ -137,7 +137,9 @@ class _Work:
             parent = None
             if recipe.parent is not None:
                 if recipe.parent.key not in parents:
-                    parents[recipe.parent.key] = load_model(self.folder / model_file(recipe.parent))
+                    parents[recipe.parent.key] = load_model(
+                        self.folder / model_file(recipe.parent), task=self.task
+                    )
                 parent = parents[recipe.parent.key]
             model, states = make_model(self.task, recipe, parent=parent, device=device)
             save_model(self.folder / model_file(recipe), model, states)

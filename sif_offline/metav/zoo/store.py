@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sif_offline.fingerprint.errors import SifError
 from sif_offline.fingerprint.schema import first_problem
-from sif_offline.metav.tasks import Task, make_task
+from sif_offline.metav.tasks import Task, TaskError, make_task
 from sif_offline.metav.zoo.making import States, model_of
 from sif_offline.metav.zoo.model import ZooModel
 from sif_offline.metav.zoo.plan import Member, Role, Split
@@ -71,6 +71,14 @@ class Zoo:
     def members(self) -> tuple[MemberRow, ...]:
         """All of them, the owner first."""
         return self.manifest.members
+
+    @property
+    def owner(self) -> MemberRow:
+        """The model that the positives were stolen from. Raises ``ZooError``: there is none."""
+        for row in self.members:
+            if row.role == "owner":
+                return row
+        raise ZooError(f"{self.folder}: has no owner")
 
     def of(self, split: Split, role: Role) -> tuple[MemberRow, ...]:
         """The members of a split and role."""
@@ -137,9 +145,13 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     _write(folder / MANIFEST, (manifest.model_dump_json(indent=1) + "\n").encode())
 
 
-def load_model(path: str | Path) -> ZooModel:
-    """A model from its file, of whatever task it says. Raises ``ZooError``."""
-    return _read(Path(path), None)[0]
+def load_model(path: str | Path, *, task: Task | None = None) -> ZooModel:
+    """A model from its file, of the registered task that it names unless ``task`` is given.
+
+    Raises:
+        ZooError: the file is missing, damaged, or another task's.
+    """
+    return _read(Path(path), task)[0]
 
 
 def model_file(recipe: Recipe) -> str:
@@ -169,6 +181,8 @@ def _read(path: Path, task: Task | None) -> tuple[ZooModel, States]:
     try:
         recipe = Recipe.model_validate_json(text)
         task = task or make_task(recipe.task)
+        if task.name != recipe.task:
+            raise ValueError(f"it is of task {recipe.task}, not {task.name}")
         states: dict[str, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             prefix, _, rest = name.partition(".")
@@ -177,7 +191,7 @@ def _read(path: Path, task: Task | None) -> tuple[ZooModel, States]:
             states.setdefault(which, {})[inner] = value
         last = states.pop("", {})
         return model_of(task, recipe, last), [states[number] for number in sorted(states, key=int)]
-    except (ValidationError, ValueError, KeyError, RuntimeError) as error:
+    except (ValidationError, ValueError, KeyError, RuntimeError, TaskError) as error:
         why = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ZooError(f"{path}: holds no model of this project ({why})") from None
 

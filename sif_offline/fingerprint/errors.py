@@ -9,6 +9,7 @@
     ├── GreenListError    greenlist.py   an unknown scheme, an impossible vocabulary size, a key out of range
     ├── CalibrationError  calibration.py null models that cannot support the claim asked for
     ├── PackError         pack.py        a pack that is damaged, altered, foreign or newer than this code
+    ├── MetaVError        metav/scoring  outputs or settings that a MetaV pack cannot be scored with
     ├── EvidenceError     evidence/      evidence that cannot be made, or that does not hold
     └── AllowHeaderError  allow_header.py a header that lets nothing through, or a secret that cannot sign one
 

@@ -8,6 +8,7 @@ from sif_offline.fingerprint.evidence.errors import EvidenceError
 from sif_offline.fingerprint.greenlist import GreenListError
 from sif_offline.fingerprint.images import ImageError
 from sif_offline.fingerprint.keys import KeyFileError, WrongKeyError
+from sif_offline.fingerprint.metav.scoring import MetaVError
 from sif_offline.fingerprint.pack import PackError
 
 
@@ -22,6 +23,7 @@ from sif_offline.fingerprint.pack import PackError
         CalibrationError,
         PackError,
         EvidenceError,
+        MetaVError,
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(

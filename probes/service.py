@@ -1,6 +1,7 @@
 """The probes' HTTP service: /metrics, /health, /probe?target=NAME, /debug/rounds, /-/reload, pages at /."""
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -64,6 +65,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with contextlib.suppress(StoreError):  # then a scrape says so
+            await asyncio.to_thread(collector.exposition)  # what the first one has to render takes longest
         watch.schedule(planned)
         await asyncio.to_thread(planned.start)  # DBOS looks at its tables first
         try:

@@ -5,6 +5,7 @@ is measured; the second part asks a scripted endpoint in a process of its own.
 """
 
 import functools
+import gc
 import os
 import tempfile
 import time
@@ -119,6 +120,7 @@ def measure_growth(*, lengths: Sequence[int], triggers: int = 16) -> list[Growth
                     replay = time.process_time()
                     run_round(store, target, tiny, at=now - HOUR_S)
                     replay = time.process_time() - replay
+                    gc.collect()  # what the replay left is not this round's
                     with _stages() as spent:
                         wall, cpu = time.monotonic(), time.process_time()
                         run_round(store, target, tiny, at=now)

@@ -21,11 +21,12 @@ from typing import Any
 
 import httpx
 import yaml
-from sqlalchemy import event, func, select, update
+from sqlalchemy import Connection, event, func, select, text, update
 
 from benchmarks.probes.growth import FromMemory, run_round
 from benchmarks.probes.history import HOUR_S, extend
 from probes.metrics import StoreCollector
+from probes.scheduling.ticks import SCHEMA
 from probes.store import Store
 from probes.store.tables import RoundRow, TargetRow
 from probes.testing.endpoint import Question, ScriptedEndpoint
@@ -215,6 +216,7 @@ def measure_load(
     first_due = time.time() + lead_s
     due_at = {name: first_due + number * window_s / len(due) for number, name in enumerate(due)}
     with store.engine.begin() as connection:
+        forget_schedule(connection)
         lived = connection.scalar(select(func.max(RoundRow.id)))
         newest = select(func.max(RoundRow.id)).group_by(RoundRow.target)
         connection.execute(update(RoundRow).where(RoundRow.id.in_(newest)).values(started_at=time.time()))
@@ -282,6 +284,12 @@ def measure_load(
         scrapes_s=scrapes,
         page_s=page_s,
     )
+
+
+def forget_schedule(connection: Connection) -> None:
+    """On PostgreSQL the next service would go on with the schedule of the one before."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"))
 
 
 def _config(tiny: TinyPack, names: Sequence[str], *, url: str, store_url: str) -> dict[str, Any]:

@@ -21,11 +21,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from benchmarks.probes.growth import Growth, measure_asking, measure_growth
 from benchmarks.probes.load import (
     Load,
     Scrape,
     endpoint_process,
+    forget_schedule,
     measure_load,
     measure_scrape,
     target_names,
@@ -58,8 +61,9 @@ def _store(url: str | None, folder: Path, name: str) -> Iterator[Store]:
         finally:
             if url is not None:
                 with store.engine.begin() as connection:
-                    for table in reversed(Base.metadata.sorted_tables):
-                        connection.execute(table.delete())
+                    Base.metadata.drop_all(connection)
+                    connection.execute(text("DROP TABLE alembic_version"))
+                    forget_schedule(connection)
     if url is None:
         for part in folder.glob(f"{name}.sqlite*"):
             part.unlink()

@@ -195,7 +195,7 @@ class ChainRow(Base):
     target: Mapped[str] = mapped_column(String(63), primary_key=True)
     pack_id: Mapped[str] = mapped_column(String(100), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
-    ask_id: Mapped[int] = mapped_column(ForeignKey("asks.id"))
+    ask_id: Mapped[int] = mapped_column(ForeignKey("asks.id"), index=True)
     record: Mapped[str]
     response: Mapped[str | None]
 

@@ -1,4 +1,7 @@
-"""Where each target's e-processes stand; an index tells alone how often and when a picture was sent."""
+"""Where each target's e-processes stand; two indexes that a long history needs.
+
+How often and when a picture was sent is read from one alone; retention finds an answer's link by the other.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,6 +18,7 @@ def upgrade() -> None:
     """Apply the step."""
     op.drop_index("ix_asks_history", "asks")
     op.create_index("ix_asks_history", "asks", [*SENT, "state", "failure"])
+    op.create_index("ix_chain_ask_id", "chain", ["ask_id"])
     op.create_table(
         "standings",
         sa.Column("target", sa.String(length=63), nullable=False),
@@ -29,5 +33,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take it back; the next round of each target replays its answers."""
     op.drop_table("standings")
+    op.drop_index("ix_chain_ask_id", "chain")
     op.drop_index("ix_asks_history", "asks")
     op.create_index("ix_asks_history", "asks", SENT)

@@ -43,6 +43,7 @@ soak: install
 	$(BIN)/python -m benchmarks.probes.kill --json runs/probes-kill.json
 	$(BIN)/python -m benchmarks.probes.replicas --rounds 500 --kills 10 --json runs/probes-replicas.json
 	$(BIN)/python -m benchmarks.probes.scale --json runs/probes-scale.json
+	$(BIN)/python -m benchmarks.probes.scale --parts load --back 24 --postgres --json runs/probes-scale-postgres.json
 	SIF_SOAK=1 $(BIN)/pytest tests/probes/test_litellm_callback.py
 
 bench-gateway: install

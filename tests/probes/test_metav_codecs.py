@@ -196,6 +196,8 @@ BAD: list[tuple[str, Any, str]] = [
     ),
     ("kserve", {"outputs": [tensor(shape=[1, 3])]}, "2 numbers in an output of shape [1, 3]"),
     ("kserve", {"outputs": [tensor(shape=[1, True])]}, "an output whose shape is no list of sizes"),
+    ("kserve", {"outputs": [tensor(shape=[9] * 300_000)]}, "an output whose shape is no list of sizes"),
+    ("kserve", {"outputs": [tensor(shape=[10**4000])]}, "an output whose shape is no list of sizes"),
     ("kserve", {"outputs": [tensor(data=[0.5, True])]}, "true or false in place of a number"),
     ("kserve", {"outputs": [tensor(data=[0.5, "0.5"])]}, "a text in place of a number"),
     ("kserve", {"outputs": [tensor(data=[0.5, None])]}, "null in place of a number"),
@@ -213,6 +215,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("embeddings", {"data": [{"embedding": "a text"}]}, "a text in place of an embedding"),
     ("embeddings", {"data": [{"embedding": "AAAA"}]}, "base64 that holds no float32 numbers"),
     ("embeddings", {"data": [{"embedding": "AADAfw=="}]}, "a number that is not finite"),
+    ("embeddings", {"data": [{"embedding": "AACgfw=="}]}, "a number that is not finite"),  # signalling NaN
     ("array", {"predictions": []}, "nothing at predictions.0"),
     ("labels", {"0": 1.0}, "1 labels, where the view 'full' has 10"),
     ("labels", {"zebra": 1.0}, "the label 'zebra', which is none of those configured"),

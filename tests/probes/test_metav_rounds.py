@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from probes.store import Store
 from probes.store.chain import read_chain
 from probes.store.tables import AnswerRow, AskRow
 from probes.testing import tiny_metav
-from probes.testing.metav_endpoint import MetaVEndpoint
+from probes.testing.metav_endpoint import MetaVEndpoint, MetaVQuestion
 from probes.testing.tiny_metav import NEGATIVES, QUERIES, build_tiny_metav
 from probes.testing.tiny_pack import TinyPack
 from probes.watch import Watch
@@ -156,6 +157,30 @@ def test_numbers_that_cannot_be_scored_end_no_watch(store: Store, pack: MetaVPac
         summary = watched.run()
         assert summary is not None
         assert (summary.state, summary.score, summary.verdict) == ("complete", None, "none")
+
+
+def test_no_depth_of_a_reply_ends_a_round(write: WriteMetaV) -> None:
+    """Where Python's stack can just read a reply, it must also be able to write it to the store."""
+
+    class Deep(MetaVEndpoint):
+        deep = 0
+
+        def reply(self, question: MetaVQuestion) -> tuple[int, Any]:
+            status, said = super().reply(question)
+            inner: list[Any] = []
+            for _ in range(self.deep):
+                inner = [inner]
+            return status, {**said, "more": inner}
+
+    limit = sys.getrecursionlimit()
+    with (
+        Deep(tiny_metav.owner) as endpoint,
+        Watch.open(load_config(write({"x": endpoint.root}, triggers_per_round=1, cooldown="1ms"))) as watch,
+    ):
+        for endpoint.deep in (50, *range(limit - 90, limit - 20, 2)):
+            summary = watch.run_round("x")
+            assert summary is not None
+            assert summary.answered == (endpoint.deep == 50)
 
 
 def test_another_model_behind_the_same_endpoint_is_seen_and_the_verdict_goes(

@@ -274,6 +274,9 @@ def test_headers_that_drip_end_with_the_question(raw_server: Any, monkeypatch: p
         (b'{"predictions": [[-Infinity, 0]]}', "not_output"),
         (b'{"predictions": [[1, 0]], "loss": 1e999}', "not_output"),
         (b'{"predictions": [[1, 0]], "more": "' + b"x" * 2**20 + b'"}', "too_large"),
+        # of few bytes, numbers whose canonical form is four times as long
+        (b'{"predictions": [[' + b"1e20," * 100_000 + b"1]]}", "too_large"),
+        (b'{"predictions": [[1, 0]], "more": ' + b"[" * 64 + b"]" * 64 + b"}", "not_output"),
     ],
 )
 def test_odd_bodies(raw_server: Any, body: bytes, kind: str) -> None:
@@ -315,6 +318,13 @@ def test_a_secret_is_taken_out_before_a_text_is_cut(monkeypatch: pytest.MonkeyPa
         target(echo.root, key="SUSPECT_KEY").ask(QUERY)
     assert "key-" not in str(caught.value)
     assert "***" in str(caught.value)
+
+
+def test_a_model_that_is_named_like_our_key_is_not_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUSPECT_KEY", KEY)
+    with MetaVEndpoint(model, model=f"echo {KEY}") as endpoint:
+        answer = target(endpoint.root, "kserve", key="SUSPECT_KEY").ask(QUERY)
+    assert answer.served_model == "echo ***:1"
 
 
 def test_a_header_that_cannot_be_sent_does_not_show_its_value(monkeypatch: pytest.MonkeyPatch) -> None:

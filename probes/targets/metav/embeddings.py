@@ -56,5 +56,6 @@ def _packed(text: str) -> list[float]:
         raise NotOutputError("a text in place of an embedding") from None
     if len(data) % 4:
         raise NotOutputError("base64 that holds no float32 numbers")
-    numbers: list[float] = np.frombuffer(data, dtype="<f4").astype(np.float64).tolist()
+    with np.errstate(invalid="ignore"):  # of a signalling NaN, which is refused below as any other
+        numbers: list[float] = np.frombuffer(data, dtype="<f4").astype(np.float64).tolist()
     return read_array(numbers)[0]

@@ -11,6 +11,9 @@ from probes.targets.connection import RedirectedError, ReplyTooLargeError
 from probes.targets.litellm_target import LATE_S, MAX_REPLY_CHARACTERS, within
 from probes.targets.retry_after import seconds_to_wait
 
+DEEPEST = 64
+"""Of a reply's lists and objects in each other; an array of numpy's has no more axes."""
+
 
 class NoAnswerError(Exception):
     """Why there is no answer; the arguments are those of :class:`probes.targets.base.AskFailure`."""
@@ -93,7 +96,18 @@ def parse(content: bytes) -> Any:
         json.dumps(reply, allow_nan=False)
     except ValueError:
         raise NoAnswerError("not_output", "answered a number that is not finite", in_doubt=True) from None
+    if _is_deep(reply):  # what Python reads at the end of its stack could not be written to the store
+        reason = f"answered lists or objects more than {DEEPEST} deep in each other"
+        raise NoAnswerError("not_output", reason, in_doubt=True)
     return reply
+
+
+def _is_deep(reply: object) -> bool:
+    level: list[Any] = [reply]
+    for _ in range(DEEPEST):
+        outer = [item for item in level if isinstance(item, dict | list)]
+        level = [item for items in outer for item in (items.values() if isinstance(items, dict) else items)]
+    return any(isinstance(item, dict | list) for item in level)
 
 
 def _turned_down(response: httpx.Response) -> NoAnswerError:

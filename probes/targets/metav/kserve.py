@@ -6,7 +6,7 @@ and OpenVINO serve too; v1 is TensorFlow Serving's predict API (https://www.tens
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from probes.config.metav_target import KServeProtocol, KServeV1Protocol
@@ -26,6 +26,8 @@ from sif_offline.fingerprint.metav.pack import Query
 _NUMBERS = frozenset(
     ("FP16", "BF16", "FP32", "FP64", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)))
 )
+
+_MOST_AXES = 32
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class KServe:
         datatype, shape = member(tensor, "datatype"), member(tensor, "shape")
         if not isinstance(datatype, str) or datatype not in _NUMBERS:
             raise NotOutputError(f"an output of datatype {str(datatype)[:20]!r}, which is none of numbers")
-        if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
+        if not _is_shape(shape):
             raise NotOutputError("an output whose shape is no list of sizes")
         numbers, found = read_array(member(tensor, "data"))
         # the data may come nested or flat, as the server likes
@@ -95,6 +97,13 @@ class KServeV1:
             raise NotOutputError(f"{count} predictions for one instance")
         row = rows[0] if self.protocol.output is None else member(rows[0], self.protocol.output)
         return Decoded(read_array(row)[0])
+
+
+def _is_shape(value: object) -> TypeGuard[list[int]]:
+    """Bounded: the product of a hundred thousand sizes would take seconds in which no thread runs."""
+    if not isinstance(value, list) or len(value) > _MOST_AXES:
+        return False
+    return all(type(side) is int and 0 <= side < 2**31 for side in value)
 
 
 def _model(name: str, version: str | None) -> str:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from probes.config.fields import ConfigError
 from probes.targets.base import Answer, AskFailure
 from probes.targets.connection import open_http, trust
+from probes.targets.litellm_target import MAX_REPLY_CHARACTERS
 from probes.targets.metav.codec import Codec, NotOutputError, QueryError
 from probes.targets.metav.exchange import NoAnswerError, exchange, parse
 from sif_offline.fingerprint.evidence.canonical import canonical_json
@@ -121,10 +122,13 @@ class MetaVTarget:
         latency_s = time.monotonic() - began
         reply = parse(read)
         said = self._codec.decode(reply)
+        text = canonical_json(said.numbers).decode()
+        if len(text) > MAX_REPLY_CHARACTERS:  # 1e20 and base64 are shorter than what they say
+            raise NoAnswerError("too_large", f"answered {len(said.numbers):,} numbers", in_doubt=True)
         return Answer(
-            text=canonical_json(said.numbers).decode(),
+            text=text,
             finish_reason="stop",
-            served_model=said.served_model,
+            served_model=self._clean(said.served_model),
             latency_s=latency_s,
             prompt_tokens=said.prompt_tokens,
             raw={"reply": reply},

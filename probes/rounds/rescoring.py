@@ -10,7 +10,7 @@ from probes.rounds.sif import rewrite_round
 from probes.store import Store, StoreError
 from probes.store.lease import new_holder
 from probes.store.reading import answers_by_round
-from probes.store.tables import AnswerRow, AskRow, RoundRow, ScoreRow
+from probes.store.tables import AnswerRow, AskRow, RoundRow, ScoreRow, StandingRow
 from probes.store.tallies import recount_hits
 from sif_offline.fingerprint.evidence.commitment import Policy
 from sif_offline.fingerprint.scoring import PackScorer
@@ -57,6 +57,10 @@ def rescore(store: Store, scorer: PackScorer, target: str, *, policy: Policy, no
                 delete(ScoreRow).where(ScoreRow.ask_id.in_(held.where(AnswerRow.dropped_at.is_(None))))
             )
             recount_hits(session, target, pack_id=pack_id)
+            # or a crash after the last new score would leave it to be gone on from: its count fits again
+            session.execute(
+                delete(StandingRow).where(StandingRow.target == target, StandingRow.pack_id == pack_id)
+            )
         answers, _ = score_pending(store, scorer, target, policy=policy, holder=holder)
         ledger = standing.Ledger(scorer.pack, policy=policy)
         rounds = 0

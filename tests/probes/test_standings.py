@@ -161,6 +161,26 @@ class Life:
             patch.setattr(standing, "score_new", self._dies_at_third())
             self.rescored()
 
+    def rescored_by_other_statistics(self, crash: bool = False) -> None:
+        """Every type counts as green; with ``crash`` the process dies between the last score and what is kept."""
+        score = standing.score_new
+
+        def green(*arguments: Any, **named: Any) -> Any:
+            found, new, hit = score(*arguments, **named)
+            return found, [[token, 1] for token, _ in new], hit
+
+        def dies(*_: object, **__: object) -> None:
+            raise RuntimeError
+
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(RuntimeError):
+            patch.setattr(standing, "score_new", green)
+            if crash:
+                patch.setattr(scoring, "keep_standing", dies)
+            self.rescored()
+
+    def rescoring_by_other_statistics_crashed(self) -> None:
+        self.rescored_by_other_statistics(crash=True)
+
     def texts_dropped(self) -> None:
         drop_answers(self.store, TARGET, pack_id="tiny", before=self.now - 300, now=self.now)
 

@@ -20,6 +20,8 @@ SUSPICIOUS = 0.05
 """The p at which a target is worth a look."""
 _ROUNDING = 1e-5
 """By how much a float32 softmax may leave [0, 1]."""
+_SAME = 1e-9
+"""By how much the means of equal answers may differ."""
 
 
 class MetaVError(SifError):
@@ -68,6 +70,8 @@ class MetaVScorer:
     def score(self, outputs: ArrayLike) -> MetaVScore:
         """Score outputs ``(N, size)``, in the order of the pack's queries.
 
+        One answer to all of several queries is no sign of anything: its p is 1, whatever its log-odds.
+
         Raises:
             MetaVError: outputs of another shape, not finite or no probabilities where the pack has them, or
                 so large that their log-odds are not finite.
@@ -80,12 +84,16 @@ class MetaVScorer:
             )
         if self.pack.output.kind == "probabilities" and not (np.abs(values - 0.5) <= 0.5 + _ROUNDING).all():
             raise MetaVError(f"pack {self.pack.pack_id}: outputs must be probabilities, between 0 and 1")
+        seen = seen_through(values, self.view)
         with np.errstate(over="ignore", invalid="ignore"):
-            found = float(self._verifier.log_odds(seen_through(values, self.view)))
+            found = float(self._verifier.log_odds(seen))
         if not np.isfinite(found):  # it would rank above every negative
             raise MetaVError(f"pack {self.pack.pack_id}: outputs too large to score")
-        as_high = int((self._negatives >= found).sum())
         count = len(self._negatives)
+        as_high = int((self._negatives >= found).sum())
+        # a broken endpoint lies off the verifier's way; to rank it lowest leaves p valid for every model
+        if len(seen) > 1 and np.ptp(seen, axis=0).max() <= _SAME:
+            as_high = count
         return MetaVScore(found, (1 + as_high) / (count + 1), count)
 
 

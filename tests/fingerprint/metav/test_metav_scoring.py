@@ -120,6 +120,18 @@ def test_values_so_large_that_nothing_ranks_above_them_are_refused(text_path) ->
             MetaVScorer(pack).score(np.full((24, 5), 1e308))
 
 
+@pytest.mark.parametrize("view", ["full", "label"])
+def test_one_answer_to_everything_accuses_nobody(tiny: MetaVPack, view: str) -> None:
+    """A broken endpoint is none of the models that p ranks it among; a fifth of such labels would rank high."""
+    scorer, rng = MetaVScorer(tiny, view=view), np.random.default_rng(6)
+    for _ in range(50):
+        same = np.tile(rng.dirichlet(np.ones(5)), (24, 1))
+        assert scorer.score(same).pvalue == 1
+    owner = tiny_metav.owner(queries(tiny))
+    same[:20] = owner[:20]
+    assert scorer.score(same).pvalue < 1
+
+
 def test_a_view_without_negatives_is_refused(tiny: MetaVPack) -> None:
     with pytest.raises(MetaVError, match="only full, label, rounded-2, top-3"):
         MetaVScorer(tiny, view="rounded-1")

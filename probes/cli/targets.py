@@ -14,6 +14,7 @@ from probes.config import ConfigError, ProbesConfig, load_config
 from probes.fingerprints import read_any_pack, trigger_ids
 from probes.store import open_store, orders
 from probes.store.limits import EVERY
+from sif_offline.fingerprint.pack_files import pack_kind
 
 NameArgument = Annotated[str | None, typer.Argument(help="The target's name in the configuration.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Every target: the kill switch.")]
@@ -33,9 +34,14 @@ def add(
     """Add a target: a file of its own in the configuration's targets_folder. A running service takes it up at
     the next reload (SIGHUP).
     """
-    folder = load_config(config).targets_folder
+    settings = load_config(config)
+    folder = settings.targets_folder
     if folder is None:
         raise ConfigError(f"{config}: set targets_folder first; files of targets are written there")
+    if pack_kind(settings.pack) == "metav":  # the next start or reload would refuse the whole configuration
+        raise ConfigError(
+            f"{config}: its pack is of kind metav; write the target's file into {folder} yourself"
+        )
     row = {"name": name, "model": model, "api_base": api_base, "api_key_env": api_key_env}
     row |= {"api_key_file": str(api_key_file.resolve()) if api_key_file else None}
     row |= {"authorised_by": authorised_by, "purpose": purpose}

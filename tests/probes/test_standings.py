@@ -162,7 +162,7 @@ class Life:
             self.rescored()
 
     def rescored_by_other_statistics(self, crash: bool = False) -> None:
-        """Every type counts as green; with ``crash`` the process dies between the last score and what is kept."""
+        """Every type counts as green; with ``crash`` the process dies after the last score."""
         score = standing.score_new
 
         def green(*arguments: Any, **named: Any) -> Any:

@@ -122,7 +122,7 @@ def test_values_so_large_that_nothing_ranks_above_them_are_refused(text_path) ->
 
 @pytest.mark.parametrize("view", ["full", "label"])
 def test_one_answer_to_everything_accuses_nobody(tiny: MetaVPack, view: str) -> None:
-    """A broken endpoint is none of the models that p ranks it among; a fifth of such labels would rank high."""
+    """A broken endpoint is none of the models that p ranks it among; a fifth of such labels ranked high."""
     scorer, rng = MetaVScorer(tiny, view=view), np.random.default_rng(6)
     for _ in range(50):
         same = np.tile(rng.dirichlet(np.ones(5)), (24, 1))

@@ -20,6 +20,8 @@ SUSPICIOUS = 0.05
 """The p at which a target is worth a look."""
 _ROUNDING = 1e-5
 """By how much a float32 softmax may leave [0, 1]."""
+_LARGEST = 1e6
+"""Log-odds beyond that are of no model that the verifier was made for."""
 _SAME = 1e-9
 """By how much the means of equal answers may differ."""
 
@@ -74,7 +76,7 @@ class MetaVScorer:
 
         Raises:
             MetaVError: outputs of another shape, not finite or no probabilities where the pack has them, or
-                so large that their log-odds are not finite.
+                so large that their log-odds are beyond a million.
         """
         values = np.asarray(outputs, dtype=np.float64)
         if values.shape != (len(self.pack.queries), self.pack.output.size) or not np.isfinite(values).all():
@@ -87,7 +89,7 @@ class MetaVScorer:
         seen = seen_through(values, self.view)
         with np.errstate(over="ignore", invalid="ignore"):
             found = float(self._verifier.log_odds(seen))
-        if not np.isfinite(found):  # it would rank above every negative
+        if not abs(found) <= _LARGEST:  # NaN too; what no page could draw ranks above every negative
             raise MetaVError(f"pack {self.pack.pack_id}: outputs too large to score")
         count = len(self._negatives)
         as_high = int((self._negatives >= found).sum())

@@ -179,6 +179,15 @@ def test_what_a_server_turns_down_is_said_in_its_words() -> None:
     assert (caught.value.kind, caught.value.in_doubt, caught.value.status) == ("http", False, 400)
 
 
+def test_a_query_that_a_server_quotes_is_not_said() -> None:
+    def quotes(query: Query) -> Sequence[float]:
+        raise ValueError(f"{query!r} is too long")
+
+    with MetaVEndpoint(quotes) as endpoint, pytest.raises(AskFailure) as caught:
+        target(endpoint.root, "embeddings").ask("amber brook cedar")
+    assert "'***' is too long" in str(caught.value)
+
+
 def test_a_query_of_another_kind_is_not_sent() -> None:
     with MetaVEndpoint(model) as endpoint:
         with pytest.raises(AskFailure, match="sent nothing: kserve asks arrays") as caught:

@@ -106,9 +106,12 @@ class MetaVTarget:
             failure = NoAnswerError("not_output", f"answered JSON with no output: {error}", in_doubt=True)
         except NoAnswerError as error:
             failure = error
+        reason = failure.reason
+        if isinstance(query, str):  # a server may quote what it was asked, and the query is a secret too
+            reason = reason.replace(query, "***")
         raise AskFailure(
             target=self.name,
-            reason=f"{self._clean(failure.reason)} ({self.api_base})",
+            reason=f"{self._clean(reason)} ({self.api_base})",
             kind=failure.kind,
             in_doubt=failure.in_doubt,
             retry_after_s=failure.retry_after_s,

@@ -41,7 +41,8 @@ def fill(families: dict[str, Any], totals: MonitorTotals, paused: bool) -> None:
     gauge("paused", float(paused))
     if totals.kind == "metav":
         gauge("metav_log_odds", totals.score)
-        gauge("metav_pvalue", None if totals.log_pvalue is None else math.exp(totals.log_pvalue))
+        # rounded: exp(log(0.05)) is over 0.05, and an alert compares it with that
+        gauge("metav_pvalue", None if totals.log_pvalue is None else round(math.exp(totals.log_pvalue), 12))
         gauge("metav_threshold_pvalue", SUSPICIOUS)
     else:
         gauge("threshold_log10_evalue", -math.log10(totals.alpha))

@@ -1,5 +1,6 @@
 """The metrics: documented, bounded, right, and the same after a restart."""
 
+import math
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -97,6 +98,23 @@ def test_every_exported_metric_is_in_the_table_and_the_other_way_round(
         assert word not in text
     documented = set(re.findall(r"`(sif_probe_[a-z0-9_]+)`", DOCS.read_text("utf-8")))
     assert documented == set(exported)
+
+
+@pytest.mark.parametrize("negatives", [19, 39, 99, 999])
+def test_a_p_at_the_threshold_is_at_it_for_an_alert_too(watched: Store, negatives: int) -> None:
+    """The round's verdict is suspicious there; what is stored is the logarithm of p."""
+    watched.record_target(target_row("copy", kind="metav", alpha=0.0))
+    number = watched.begin_round("copy", pack_id="tiny", planned=1, now=1.0)
+    at = math.log((negatives + 1) // 20 / (negatives + 1))
+    watched.finish_round(
+        number, state="complete", finished_at=2.0, score=3.0, log_pvalue=at, verdict="suspicious"
+    )
+    text = scrape(watched, "copy")
+    found, threshold = (
+        value(text, f"metav_{name}", monitor="copy") for name in ("pvalue", "threshold_pvalue")
+    )
+    assert found is not None
+    assert found <= (threshold or 0)
 
 
 def test_what_an_endpoint_says_never_becomes_a_label(

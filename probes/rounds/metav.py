@@ -100,25 +100,26 @@ class MetaVTrials:
         return Plan([partial(self._put, name) for name in chosen])
 
     def _put(self, name: str) -> Put:
-        query, target = self._pack.inputs[name], self._target
-        prompt = query if isinstance(query, str) else ""
-        sent = query_digest(query)
+        query = self._pack.inputs[name]
         return Put(
             trigger_id=name,
             control=False,
-            digest=sent,
-            prompt=prompt,
+            digest=query_digest(query),
+            prompt=_prompt(query),
             max_tokens=0,
-            request=request_body(
-                model=target.model,
-                endpoint=target.api_base,
-                image_sha256=sent,
-                prompt=prompt,
-                max_tokens=0,
-                more={"kind": "metav", "view": self._scorer.view},
-            ),
-            send=partial(target.ask, query),
+            request=self._request(query),
+            send=partial(self._target.ask, query),
             kind_of=partial(classify_output, size=self._pack.output.size),
+        )
+
+    def _request(self, query: Query) -> str:
+        return request_body(
+            model=self._target.model,
+            endpoint=self._target.api_base,
+            image_sha256=query_digest(query),
+            prompt=_prompt(query),
+            max_tokens=0,
+            more={"kind": "metav", "view": self._scorer.view},
         )
 
     def conclude(self, store: Store, round_id: int, *, holder: str) -> Conclusion:
@@ -134,14 +135,31 @@ class MetaVTrials:
         return Conclusion(counts, columns)
 
     def _standing(self, store: Store) -> MetaVScore | None:
+        """Of answers to what would be asked now alone: those of another model, URL, view or query under the
+        same name are no draws of what is scored.
+        """
         means = []
-        for row in self._pack.queries:
-            texts = last_answers(store, self.target, pack_id=self.pack_id, trigger_id=row.id, limit=AVERAGED)
-            if not texts:
+        for name, query in self._pack.inputs.items():
+            texts = last_answers(
+                store,
+                self.target,
+                pack_id=self.pack_id,
+                trigger_id=name,
+                request=self._request(query),
+                limit=AVERAGED,
+            )
+            answers = [json.loads(text) for text in texts]
+            fit = [numbers for numbers in answers if len(numbers) == self._pack.output.size]
+            if not fit:
                 return None
-            means.append(np.mean([json.loads(text) for text in texts], axis=0))
+            with np.errstate(over="ignore"):  # an infinite mean is not scored
+                means.append(np.mean(np.asarray(fit, dtype=np.float64), axis=0))
         try:
             return self._scorer.score(means)
         except MetaVError as error:  # numbers that no model of the pack's kind gives
             logger.warning("target %s: its answers cannot be scored: %s", self.target, error)
             return None
+
+
+def _prompt(query: Query) -> str:
+    return query if isinstance(query, str) else ""

@@ -108,13 +108,19 @@ def evidence_types(store: Store, target: str, *, pack_id: str) -> list[tuple[str
     return [(trigger, types) for _, trigger, types in scored_answers(store, target, pack_id=pack_id)]
 
 
-def last_answers(store: Store, target: str, *, pack_id: str, trigger_id: str, limit: int) -> list[str]:
-    """The texts of the newest answers of a target to one query, newest first, that are still held."""
+def last_answers(
+    store: Store, target: str, *, pack_id: str, trigger_id: str, request: str, limit: int
+) -> list[str]:
+    """The texts of the newest answers of a target to one query, newest first, that are still held.
+
+    ``request``: the whole question as it was recorded; answers to any other are left out.
+    """
     query = (
         select(AnswerRow.text)
         .join(AskRow, AskRow.id == AnswerRow.ask_id)
         .where(AskRow.target == target, AskRow.pack_id == pack_id, AskRow.trigger_id == trigger_id)
-        .where(AskRow.control.is_(False), AnswerRow.kind == "answer", AnswerRow.dropped_at.is_(None))
+        .where(AskRow.control.is_(False), AskRow.request == request)
+        .where(AnswerRow.kind == "answer", AnswerRow.dropped_at.is_(None))
         .order_by(AskRow.intended_at.desc())
         .limit(limit)
     )

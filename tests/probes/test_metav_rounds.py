@@ -1,5 +1,7 @@
 """A MetaV pack under watch: real HTTP, every protocol, what a verdict may say."""
 
+import hashlib
+import itertools
 import json
 import random
 import re
@@ -28,8 +30,17 @@ from probes.testing.tiny_metav import NEGATIVES, QUERIES, build_tiny_metav
 from probes.testing.tiny_pack import TinyPack
 from probes.watch import Watch
 from sif_offline.fingerprint.evidence.transcript import chain_faults
-from sif_offline.fingerprint.metav.pack import MetaVPack, Query, read_metav_pack
+from sif_offline.fingerprint.metav.pack import (
+    VERIFIER,
+    MetaVPack,
+    Query,
+    query_digest,
+    query_files,
+    read_metav_pack,
+    write_metav_pack,
+)
 from sif_offline.fingerprint.metav.scoring import MetaVScorer
+from sif_offline.fingerprint.metav.verifier import MetaVerifier
 from tests.probes.metav_watch import metav_config
 
 FLOOR = 1 / (NEGATIVES + 1)
@@ -65,10 +76,10 @@ def write(folder: Path, tmp_path: Path) -> WriteMetaV:
 class InMemory:
     """A target without a socket."""
 
-    name, model, api_base = "suspect", "m", None
+    name, api_base = "suspect", None
 
-    def __init__(self, function: Callable[[Query], Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[[Query], Any], model: str) -> None:
+        self.function, self.model = function, model
 
     def prepare(self) -> None:
         """Nothing to load."""
@@ -79,13 +90,45 @@ class InMemory:
         return Answer(json.dumps([float(n) for n in self.function(query)]), "stop", "", 0.0)
 
 
-def runner(store: Store, pack: MetaVPack, function: Callable[[Query], Any], **settings: Any) -> RoundRunner:
-    """Rounds without a socket, minutes apart by their own clock."""
-    clock = iter(range(10_000_000, 10**9, 100))
+def mirrored(pack: MetaVPack, path: Path) -> MetaVPack:
+    """A pack of the same id and names whose queries are the negative of those of ``pack``."""
+    queries = [-np.asarray(query) for query in pack.inputs.values()]
+    rows = tuple(
+        row.model_copy(update={"sha256": query_digest(query)})
+        for row, query in zip(pack.queries, queries, strict=True)
+    )
+    files = {**query_files(np.stack(queries)), VERIFIER: pack.meta_verifier.to_safetensors()}
+    return write_metav_pack(path, pack.model_copy(update={"queries": rows}), files)
+
+
+def narrowed(pack: MetaVPack, path: Path) -> MetaVPack:
+    """A pack of the same id and queries for outputs of four numbers, with a verifier that says 0."""
+    one = np.ones(4, np.float32)
+    layer = (np.zeros((1, 4 * QUERIES), np.float32), np.zeros(1, np.float32))
+    weights = MetaVerifier("joint", "none", "none", 0 * one, one, (layer,)).to_safetensors()
+    spec = pack.verifier.model_copy(update={"sha256": hashlib.sha256(weights).hexdigest()})
+    changed = {"output": pack.output.model_copy(update={"size": 4}), "verifier": spec}
+    queries = np.stack([np.asarray(query) for query in pack.inputs.values()])
+    return write_metav_pack(
+        path, pack.model_copy(update=changed), {**query_files(queries), VERIFIER: weights}
+    )
+
+
+def runner(
+    store: Store,
+    pack: MetaVPack,
+    function: Callable[[Query], Any],
+    *,
+    model: str = "m",
+    day: int = 1,
+    **settings: Any,
+) -> RoundRunner:
+    """Rounds without a socket, minutes apart by their own clock, which begins at a day."""
+    clock = itertools.count(day * 10_000_000, 100)
     values: dict[str, Any] = {"triggers_per_round": QUERIES, "cooldown_s": 0.0} | settings
     alpha = values.pop("alpha", None)
     made = RoundSettings(clean_share=0, alpha=None, attempts=1, timeout_s=5, **values)
-    trials = MetaVTrials(InMemory(function), MetaVScorer(pack), settings=made, alpha=alpha)
+    trials = MetaVTrials(InMemory(function, model), MetaVScorer(pack), settings=made, alpha=alpha)
     return RoundRunner(
         trials, store=store, settings=made, rng=random.Random(3), clock=lambda: float(next(clock))
     )
@@ -153,7 +196,7 @@ def test_numbers_that_cannot_be_scored_end_no_watch(store: Store, pack: MetaVPac
     """No probabilities, or beyond all bounds: rounds go on, and nothing is said of the target."""
     wild = [0.0]
     watched = runner(store, pack, lambda _: [wild[0]] * tiny_metav.SIZE)
-    for wild[0] in (2.0, -1e308):
+    for wild[0] in (2.0, -1e308, -1e308, 1e20):
         summary = watched.run()
         assert summary is not None
         assert (summary.state, summary.score, summary.verdict) == ("complete", None, "none")
@@ -195,6 +238,44 @@ def test_another_model_behind_the_same_endpoint_is_seen_and_the_verdict_goes(
     assert first is not None
     assert last is not None
     assert (first.verdict, last.verdict) == ("suspicious", "none")
+
+
+def test_answers_to_another_question_of_the_same_name_are_not_averaged(
+    store: Store, pack: MetaVPack, tmp_path: Path
+) -> None:
+    """A target that was given another model, and a pack that took the place of one with the same id: what is
+    said is of the new answers alone, as if there had been no others.
+    """
+    copy = tiny_metav.stolen(4)
+    before = runner(store, pack, tiny_metav.unrelated(4))
+    for _ in range(3):
+        before.run()
+    renamed = runner(store, pack, copy, model="m2", day=2).run()
+    assert renamed is not None
+    answers = [copy(query) for query in pack.inputs.values()]
+    assert renamed.score == pytest.approx(MetaVScorer(pack).score(answers).log_odds)
+
+    changed = runner(store, mirrored(pack, tmp_path / "mirrored"), copy, model="m2", day=3).run()
+    assert changed is not None
+    mirrored_answers = [copy(-np.asarray(query)) for query in pack.inputs.values()]
+    assert changed.score == pytest.approx(MetaVScorer(pack).score(mirrored_answers).log_odds)
+
+
+def test_a_pack_of_the_same_id_with_outputs_of_another_size_ends_no_watch(
+    store: Store, pack: MetaVPack, tmp_path: Path
+) -> None:
+    runner(store, pack, tiny_metav.owner).run()
+    narrow = narrowed(pack, tmp_path / "narrow")
+
+    def four(query: Query) -> Any:
+        return tiny_metav.owner(query)[:4]
+
+    waits = runner(store, narrow, four, triggers_per_round=4, day=2).run()
+    assert waits is not None
+    assert (waits.state, waits.score) == ("complete", None), "not every query has an answer of four numbers"
+    summary = runner(store, narrow, four, day=3).run()
+    assert summary is not None
+    assert (summary.state, summary.score) == ("complete", pytest.approx(0))
 
 
 def test_unrelated_models_are_suspicious_as_seldom_as_stated(store: Store, pack: MetaVPack) -> None:
@@ -261,6 +342,12 @@ def test_an_embeddings_endpoint_is_asked_texts(write: WriteMetaV, run: Any, tmp_
         verdicts = {row["target"]: row["verdict"] for row in json.loads(out)}
         assert verdicts == {"pirate": "suspicious", "other": "none"}
         assert {question.query for question in pirate.questions} == set(texts.inputs.values())
+    with Watch.open(load_config(config)) as watch:
+        client = TestClient(create_app(watch))
+        shown = [client.get(path).text for path in ("/", "/targets/pirate", "/debug/rounds", "/metrics")]
+    assert not any(str(text) in page for text in texts.inputs.values() for page in shown), (
+        "they are the secret"
+    )
 
 
 def test_outputs_of_another_size_are_kept_and_not_scored(write: WriteMetaV) -> None:
@@ -345,3 +432,14 @@ def test_a_pack_and_targets_of_different_kinds_are_one_error(
         assert code == 2, said
         assert said in err
         assert err.count("\n") == 1
+
+
+def test_add_does_not_write_what_the_next_start_would_refuse(
+    write: WriteMetaV, run: Any, tmp_path: Path
+) -> None:
+    config = write({"x": "http://127.0.0.1:9"}, targets_folder=str(tmp_path / "targets.d"))
+    more = ("--model", "m", "--authorised-by", "the test", "--purpose", "a test")
+    code, _, err = run("add", "other", "--config", config, *more)
+    assert code == 2
+    assert "its pack is of kind metav" in err
+    assert run("check", config)[0] == 0

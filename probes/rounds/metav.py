@@ -1,8 +1,8 @@
 """Trials of a MetaV pack: its queries, and one conformal p of what a target answers to all of them.
 
 A round asks the queries that are due, fresh ones first. Once every query has an answer the target has a
-score: the verifier's log-odds of the mean of the last answers to each. More rounds take noise out of that
-mean and are no further draws of a model: p is never multiplied over rounds, and the verdict is that of now.
+score: the verifier's log-odds of the trimmed mean of the last answers to each. More rounds take noise out of
+it and are no further draws of a model: p is never multiplied over rounds, and the verdict is that of now.
 """
 
 import json
@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probes.rounds.planning import rested
 from probes.rounds.settings import RoundSettings
@@ -152,13 +153,22 @@ class MetaVTrials:
             fit = [numbers for numbers in answers if len(numbers) == self._pack.output.size]
             if not fit:
                 return None
-            with np.errstate(over="ignore"):  # an infinite mean is not scored
-                means.append(np.mean(np.asarray(fit, dtype=np.float64), axis=0))
+            means.append(_middle(np.asarray(fit, dtype=np.float64)))
         try:
             return self._scorer.score(means)
         except MetaVError as error:  # numbers that no model of the pack's kind gives
             logger.warning("target %s: its answers cannot be scored: %s", self.target, error)
             return None
+
+
+def _middle(answers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each number without a quarter of the answers at either end: an endpoint that lets one answer in
+    fifty be nonsense spoils no score. Infinite where numbers are too large to add, which is not scored.
+    """
+    cut = len(answers) // 4
+    with np.errstate(over="ignore"):
+        found: NDArray[np.float64] = np.sort(answers, axis=0)[cut : len(answers) - cut].mean(axis=0)
+    return found
 
 
 def _prompt(query: Query) -> str:

@@ -151,9 +151,12 @@ class MetaVTrials:
             )
             answers = [json.loads(text) for text in texts]
             fit = [numbers for numbers in answers if len(numbers) == self._pack.output.size]
-            if not fit:
-                return None
-            means.append(_middle(np.asarray(fit, dtype=np.float64)))
+            if fit:
+                means.append(_middle(np.asarray(fit, dtype=np.float64)))
+        missing = len(self._pack.inputs) - len(means)
+        if missing:
+            logger.info("target %s: no score: no answer to %d of its queries yet", self.target, missing)
+            return None
         try:
             return self._scorer.score(means)
         except MetaVError as error:  # numbers that no model of the pack's kind gives

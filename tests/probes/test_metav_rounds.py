@@ -166,11 +166,15 @@ def test_confirmed_only_at_a_level_that_the_negatives_support(
             assert ("can confirm no target" in out) == (alpha < FLOOR)
 
 
-def test_there_is_no_score_before_every_query_has_an_answer(store: Store, pack: MetaVPack) -> None:
+def test_there_is_no_score_before_every_query_has_an_answer(
+    store: Store, pack: MetaVPack, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "probes.rounds.metav")
     part = runner(store, pack, tiny_metav.stolen(2), triggers_per_round=10, cooldown_s=10_000.0)
     summaries = [part.run() for _ in range(4)]
     assert [row.planned for row in summaries if row] == [10, 10, 4, 0], "fresh queries first, none twice"
     assert [row.score is not None for row in summaries if row] == [False, False, True, True]
+    assert [int(said) for said in re.findall(r"no answer to (\d+) of", caplog.text)] == [14, 4]
     assert [row.verdict for row in summaries if row] == ["none", "none", "suspicious", "suspicious"]
 
 

@@ -51,6 +51,11 @@ class QueryTarget(Protocol):
         """The URL asked; holds no credential."""
         ...
 
+    @property
+    def protocol_sha256(self) -> str:
+        """Hex digest of how it is spoken to."""
+        ...
+
     def prepare(self) -> None:
         """Load what takes seconds."""
         ...
@@ -120,7 +125,11 @@ class MetaVTrials:
             image_sha256=query_digest(query),
             prompt=_prompt(query),
             max_tokens=0,
-            more={"kind": "metav", "view": self._scorer.view},
+            more={
+                "kind": "metav",
+                "view": self._scorer.view,
+                "protocol_sha256": self._target.protocol_sha256,
+            },
         )
 
     def conclude(self, store: Store, round_id: int, *, holder: str) -> Conclusion:
@@ -136,8 +145,8 @@ class MetaVTrials:
         return Conclusion(counts, columns)
 
     def _standing(self, store: Store) -> MetaVScore | None:
-        """Of answers to what would be asked now alone: those of another model, URL, view or query under the
-        same name are no draws of what is scored.
+        """Of answers to what would be asked now alone: those of another model, URL, protocol, view or query
+        under the same name are no draws of what is scored.
         """
         means = []
         for name, query in self._pack.inputs.items():

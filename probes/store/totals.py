@@ -14,8 +14,8 @@ from probes.store.tallies import DURATION_BOUNDS_S
 
 @dataclass(frozen=True)
 class MonitorTotals:
-    """Everything that the metrics say of one target; see ``probes.metrics``. Logs are natural. ``score`` and
-    ``log_pvalue`` are those of the last scored round, the score of MetaV packs alone.
+    """Everything that the metrics say of one target; see ``probes.metrics``. Logs are natural. ``score`` (of
+    MetaV packs alone) and ``log_pvalue`` are those of the last scored round, of MetaV packs of the last one.
 
     ``duration_counts`` are cumulative, one a bound of ``DURATION_BOUNDS_S``.
     """
@@ -116,6 +116,8 @@ def _totals(
     def alone(group: str) -> float:
         return tallies.get(group, {}).get("", 0.0)
 
+    # MetaV's p is of now: after a round that could not be scored there is none
+    told = ended if target.kind == "metav" else scored
     tokens, durations = counts("tokens"), counts("duration")
     return MonitorTotals(
         monitor=target.name,
@@ -125,8 +127,8 @@ def _totals(
         alpha=target.alpha,
         z=scored.z if scored else None,
         threshold_z=scored.threshold_z if scored else None,
-        score=scored.score if scored else None,
-        log_pvalue=scored.log_pvalue if scored else None,
+        score=told.score if told else None,
+        log_pvalue=told.log_pvalue if told else None,
         log_e=ended.log_e if ended else None,
         verdict=(ended.verdict if ended else None) or "none",
         last_completion=ended.finished_at if ended else None,

@@ -27,6 +27,8 @@ server may send a byte at a time.
 MAX_REPLY_CHARACTERS = 2**20
 """Longest reply kept, as ASCII JSON; what is asked for fits into a hundredth of it."""
 
+LONGEST_TOKEN = 64
+"""Characters that a token of an answer may have on average; ordinary ones have four."""
 
 T = TypeVar("T")
 
@@ -118,7 +120,7 @@ class LiteLLMTarget:
         try:
             complete = partial(self._complete, messages=messages, max_tokens=max_tokens)
             reply = within(complete, seconds=self.timeout_s + LATE_S)
-            return self._answer(reply, time.monotonic() - began)
+            return self._answer(reply, time.monotonic() - began, max_tokens=max_tokens)
         except AskFailure:
             raise
         except Exception as error:  # litellm's tree is wide and not stable; a failure is data, not a crash
@@ -155,7 +157,7 @@ class LiteLLMTarget:
         except AllowHeaderError as error:
             raise self._fail("misconfigured", str(error), in_doubt=False) from None
 
-    def _answer(self, reply: Any, latency_s: float) -> Answer:
+    def _answer(self, reply: Any, latency_s: float, *, max_tokens: int) -> Answer:
         # through ASCII: a reply may hold lone surrogates, which pydantic's own JSON refuses
         said = json.dumps(reply.model_dump(), default=str)
         if len(said) > MAX_REPLY_CHARACTERS:
@@ -170,6 +172,10 @@ class LiteLLMTarget:
         if isinstance(extra, dict) and extra.get("refusal"):
             message["refusal"] = extra["refusal"]  # where OpenAI's own format has it
         text = message.get("content")
+        if isinstance(text, str) and len(text) > LONGEST_TOKEN * max_tokens:
+            # every word of it would be kept as seen, for ever and in every round
+            reason = f"answered {len(text):,} characters where {max_tokens} tokens were asked for"
+            raise self._fail("too_large", reason, in_doubt=True)
         usage = raw.get("usage") or {}
         return Answer(
             text=text if isinstance(text, str) else "",

@@ -31,7 +31,7 @@ def test_every_rule_names_exported_metrics_and_has_a_test() -> None:
             assert f"alertname: {rule['alert']}\n" in tested, f"{rule['alert']} has no unit test"
             assert rule["labels"]["severity"] in ("warning", "critical")
             seen += 1
-    assert seen == 8
+    assert seen == 9
 
 
 def test_the_example_configuration_is_read() -> None:

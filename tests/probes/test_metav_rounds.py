@@ -76,7 +76,7 @@ def write(folder: Path, tmp_path: Path) -> WriteMetaV:
 class InMemory:
     """A target without a socket."""
 
-    name, api_base = "suspect", None
+    name, api_base, protocol_sha256 = "suspect", None, "0" * 64
 
     def __init__(self, function: Callable[[Query], Any], model: str) -> None:
         self.function, self.model = function, model

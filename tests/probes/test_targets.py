@@ -60,11 +60,22 @@ FAULTS: list[tuple[Fault, str, bool, str]] = [
 ]
 
 
+def test_an_answer_far_longer_than_what_was_asked_for_is_too_large() -> None:
+    """Or an endpoint that says the whole vocabulary at every question would fill the store."""
+    with ScriptedEndpoint(lambda q: "word " * 1000) as endpoint:
+        assert len(ask(endpoint.url, max_tokens=100).text) == 5000
+        with pytest.raises(
+            AskFailure, match=r"answered 5,000 characters where 64 tokens were asked"
+        ) as caught:
+            ask(endpoint.url, max_tokens=64)
+    assert (caught.value.kind, caught.value.in_doubt) == ("too_large", True)
+
+
 @pytest.mark.parametrize(("fault", "kind", "in_doubt", "said"), FAULTS, ids=[row[0] for row in FAULTS])
 def test_a_fault_has_a_name_and_is_sent_once(fault: Fault, kind: str, in_doubt: bool, said: str) -> None:
     with ScriptedEndpoint(lambda q: "text", faults=[fault], retry_after="7", hang_s=5) as endpoint:
         with pytest.raises(AskFailure) as caught:
-            ask(endpoint.url, timeout_s=0.5)
+            ask(endpoint.url, timeout_s=0.5 if fault == "hang" else 20.0)
         assert len(endpoint.questions) == 1, "somebody below us retried"
         assert str(caught.value) == f"suspect: {said} ({endpoint.url})"
     assert (caught.value.kind, caught.value.in_doubt) == (kind, in_doubt)

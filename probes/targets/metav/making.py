@@ -12,6 +12,7 @@ from probes.targets.metav.embeddings import Embeddings
 from probes.targets.metav.kserve import KServe, KServeV1
 from probes.targets.metav.plain_json import PlainJson
 from probes.targets.metav.target import MetaVTarget
+from sif_offline.fingerprint.evidence.canonical import canonical_json, sha256_hex
 
 
 def codec_of(config: MetaVTargetConfig) -> Codec:
@@ -34,6 +35,7 @@ def make_metav_target(config: MetaVTargetConfig) -> MetaVTarget:
         url=config.url,
         model=config.model,
         codec=codec_of(config),
+        protocol_sha256=sha256_hex(canonical_json(config.protocol.model_dump(mode="json"))),
         api_key=config.read_api_key(),
         timeout_s=config.timeout,
         headers={name: value.get_secret_value() for name, value in config.read_headers().items()},

@@ -33,6 +33,7 @@ class MetaVTarget:
         url: what the codec's paths go behind; holds no credential.
         model: its name at the endpoint, for the record of what was asked.
         codec: the protocol.
+        protocol_sha256: hex digest of the protocol's settings, for the record of what was asked.
         api_key: sent as ``Authorization: Bearer``, unless ``headers`` has that header.
         timeout_s: connect and read timeout, seconds.
         headers: extra HTTP headers.
@@ -49,6 +50,7 @@ class MetaVTarget:
         url: str,
         model: str,
         codec: Codec,
+        protocol_sha256: str,
         api_key: SecretStr | None = None,
         timeout_s: float = 60.0,
         headers: Mapping[str, str] | None = None,
@@ -59,6 +61,7 @@ class MetaVTarget:
         self.model = model
         self.api_base = url
         self.timeout_s = timeout_s
+        self.protocol_sha256 = protocol_sha256
         self._codec = codec
         headers = dict(headers or {})
         key = [] if api_key is None else [api_key.get_secret_value()]

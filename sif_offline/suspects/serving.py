@@ -1,0 +1,57 @@
+"""What a thief does at the endpoint, with the weights as they are: how a copy is served."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Serving(BaseModel):
+    """How an endpoint serves its model. The defaults change nothing: greedy answers, pictures as they come.
+
+    Pictures go through ``crop``, ``resize``, ``blur``, ``noise``, ``bits`` and ``jpeg`` in this order, and
+    keep their size. Answers go through ``paraphrase``, then through ``screen``.
+
+    Attributes:
+        system: system prompt before every conversation.
+        temperature: of sampling, whatever a client asks for; 0 is greedy.
+        top_p: mass of the nucleus that is sampled from.
+        crop: share of height and width that is cut off, half at either side; the rest is scaled up again.
+        resize: factor of a bicubic resize and back; two numbers: drawn between them for every request.
+        blur: deviation of a Gaussian blur, pixels.
+        noise: deviation of Gaussian noise in 1/255, drawn for every request.
+        bits: bit depth of each channel.
+        jpeg: JPEG quality as Pillow counts it, 4:2:0.
+        paraphrase: share of the replaceable words that are replaced; above 0 sentences are reordered too.
+        screen: name of the screen that stands in front (such as SDA); who opens the suspect brings it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    system: str | None = Field(default=None, min_length=1)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    crop: Share | None = None
+    resize: Annotated[float, Field(gt=0, le=4)] | tuple[float, float] | None = None
+    blur: float | None = Field(default=None, gt=0, le=20)
+    noise: float | None = Field(default=None, gt=0, le=255)
+    bits: int | None = Field(default=None, ge=1, le=7)
+    jpeg: int | None = Field(default=None, ge=1, le=100)
+    paraphrase: float = Field(default=0.0, ge=0, le=1)
+    screen: str | None = Field(default=None, min_length=1)
+
+    @field_validator("resize")
+    @classmethod
+    def _range(cls, resize: "float | tuple[float, float] | None") -> "float | tuple[float, float] | None":
+        if isinstance(resize, tuple) and not 0 < resize[0] < resize[1] <= 4:
+            raise ValueError("two factors of a resize: the smaller one first, above 0 and at most 4")
+        return resize
+
+    @property
+    def perturbs(self) -> bool:
+        """Whether a picture reaches the model as another one."""
+        return any(
+            value is not None
+            for value in (self.crop, self.resize, self.blur, self.noise, self.bits, self.jpeg)
+        )

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sif_offline.baselines import BaselinePack, FingerprintMethod
+from sif_offline.baselines import BaselinePack, BaselineRow, FingerprintMethod
 from sif_offline.fingerprint.pack import FingerprintPack
 from sif_offline.fingerprint.scoring import PackScorer
 
@@ -15,13 +15,13 @@ class Question(NamedTuple):
     Attributes:
         trigger: its id.
         prompt: the user's words.
-        image, clean: bytes of PNG files.
+        image, clean: bytes of PNG files; None where words are sent alone.
     """
 
     trigger: str
     prompt: str
-    image: bytes
-    clean: bytes
+    image: bytes | None = None
+    clean: bytes | None = None
 
 
 class Scored(NamedTuple):
@@ -45,6 +45,7 @@ class Fingerprint:
         questions: one a trigger, by id.
         score: of (trigger id, answer).
         owner: spec of the model that bears the fingerprint: whose copies the suspects are.
+        changed: whether that is another model than the suite's owner, because the method changes weights.
     """
 
     method: str
@@ -52,6 +53,12 @@ class Fingerprint:
     questions: Mapping[str, Question]
     score: Callable[[str, str], Scored]
     owner: str
+    changed: bool = False
+
+    @property
+    def words_alone(self) -> bool:
+        """Whether no picture is sent."""
+        return any(question.image is None for question in self.questions.values())
 
 
 def of_sif(title: str, pack: FingerprintPack, scorer: PackScorer, *, owner: str) -> Fingerprint:
@@ -73,21 +80,26 @@ def of_sif(title: str, pack: FingerprintPack, scorer: PackScorer, *, owner: str)
     )
 
 
-def of_rival(title: str, pack: BaselinePack, method: FingerprintMethod, *, owner: str) -> Fingerprint:
+def of_rival(
+    title: str, pack: BaselinePack, method: FingerprintMethod, *, owner: str, changed: bool = False
+) -> Fingerprint:
     """A pack of target phrases; an answer's value is the share of its keywords."""
-    rows: dict[str, Any] = {row.id: row for row in pack.triggers}
+    rows = {row.id: row for row in pack.triggers}
 
     def score(trigger: str, answer: str) -> Scored:
         found = method.score(answer, rows[trigger].target)
         return Scored(found.value, found.matched)
 
+    def question(row: BaselineRow) -> Question:
+        if row.prompt is not None:
+            return Question(row.id, row.prompt)
+        return Question(row.id, row.target.question, pack.trigger_bytes(row), pack.clean_bytes(row))
+
     return Fingerprint(
         method=title,
         digest=pack.job,
-        questions={
-            row.id: Question(row.id, row.target.question, pack.trigger_bytes(row), pack.clean_bytes(row))
-            for row in pack.triggers
-        },
+        questions={row.id: question(row) for row in pack.triggers},
         score=score,
         owner=owner,
+        changed=changed,
     )

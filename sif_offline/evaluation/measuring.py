@@ -64,6 +64,7 @@ def measure(run: Run, *, meter: Meter | None = None, processor_time: bool = True
                 ssim=mean_interval([one.ssim for one in found.values()]),
             )
             for title, found in run.likenesses.items()
+            if found
         ),
         seconds={
             title: (cost.processor if processor_time else cost.wall) / cost.triggers
@@ -207,10 +208,13 @@ def _notes(suite: Suite, run: Run) -> tuple[str, ...]:
         "Both speak of other photos, not of another owner or training.",
         f"Answers to confirmation are simulated from {triggers} measured triggers, drawn with replacement, each "
         "standing for a fresh one.",
-        f"All methods have {triggers} photos, {suite.budget.steps} steps where they take steps and epsilon "
-        f"{suite.budget.epsilon}/255 where they change a picture. Steps are not passes: RFO takes two passes a "
-        "step, and SIF judges and refines between and after the steps; the seconds say what it all came to.",
+        f"All methods have {triggers} triggers; those that make pictures have {suite.budget.steps} steps and epsilon "
+        f"{suite.budget.epsilon}/255. Steps are not passes: RFO takes two passes a step, and SIF judges and "
+        "refines between and after the steps; the seconds say what it all came to.",
         "The master key follows from the suite's name and seed: these packs prove nothing about anybody.",
+        "A trigger that is words alone (ProFLingo, Instruction Fingerprint) meets nothing that an endpoint does "
+        "to pictures.",
         "LPIPS is left out: the weights of its networks come with no package that is installed.",
+        *run.left_out,
         *([f"{run.others} rows in the folder belong to other suites or settings."] if run.others else []),
     )

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sif_offline.baselines import FingerprintMethod, forge_baseline, make_method
+from sif_offline.baselines import BaselinePack, FingerprintMethod, deployed, forge_baseline, make_method
 from sif_offline.evaluation.errors import EvaluationError
 from sif_offline.evaluation.fingerprints import Fingerprint, of_rival, of_sif
 from sif_offline.evaluation.suite import BUDGET_NAMES, SIF_METHODS, Method, Suite
@@ -35,19 +36,30 @@ class Cost(NamedTuple):
 def settings_of(method: Method, suite: Suite) -> ForgeSettings | FingerprintMethod:
     """What is forged with: SIF's settings, or the rival itself, at the budget.
 
+    A step of a search for words or of a training is another thing than one of a picture: such methods keep
+    their own, and the budget is the number of triggers.
+
     Raises:
         EvaluationError: no such method, preset or setting; names the method.
     """
     budget = {name: getattr(suite.budget, name) for name in BUDGET_NAMES}
     try:
         if method.name in SIF_METHODS:
+            _only_the_budget(method)
             fixed = {"seed": suite.seed, **({"rfo": False} if method.name == "sif-no-rfo" else {})}
             return preset_settings(method.preset, {**method.settings, **budget, **fixed})
-        known = make_method(method.name).settings_class.model_fields
-        budget = {name: value for name, value in budget.items() if name in known}
-        return make_method(method.name, {**method.settings, **budget})
+        picture = make_method(method.name).kind == "image"
+        if picture:
+            _only_the_budget(method)
+        return make_method(method.name, {**method.settings, **(budget if picture else {})})
     except SifError as error:
         raise EvaluationError(f"method {method.title}: {error}") from None
+
+
+def _only_the_budget(method: Method) -> None:
+    for name in BUDGET_NAMES:
+        if name in method.settings:
+            raise EvaluationError(f"settings.{name}: the budget sets it, for all picture methods alike")
 
 
 def published_secret(suite: Suite) -> MasterSecret:
@@ -101,16 +113,38 @@ def forge(
         scorer = PackScorer(pack, derive_pack_keys(secret, pack))
         return of_sif(method.title, pack, scorer, owner=adapter.name)
     values = settings.settings.model_dump(mode="json")
+    out = folder / "packs" / _slug(method.title, [values, suite.seed], photos, adapter)
     rival = forge_baseline(
         adapter,
         settings,
         photos=photos,
-        out=folder / "packs" / _slug(method.title, [values, suite.seed], photos, adapter),
+        count=suite.budget.images,
+        out=out,
         seed=suite.seed,
         executor=executor,
         on_progress=lambda p: clock.tick(len(p.unit), p.finished, p.total) if p.step is None else None,
     )
-    return of_rival(method.title, rival, settings, owner=adapter.name)
+    owner = adapter.name if rival.weights is None else merged_owner(adapter, rival, out.with_suffix(".owner"))
+    return of_rival(method.title, rival, settings, owner=owner, changed=owner != adapter.name)
+
+
+def merged_owner(adapter: VLMAdapter, pack: BaselinePack, folder: Path) -> str:
+    """Spec of the checkpoint that an owner deploys who merged a rival's weights into the model: written to
+    ``folder`` by one rename, or found there.
+
+    Raises:
+        EvaluationError: the adapter keeps no model and processor of transformers.
+    """
+    if not folder.is_dir():
+        model, processor = getattr(adapter, "model", None), getattr(adapter, "processor", None)
+        if model is None or processor is None:
+            raise EvaluationError(f"{adapter.name}: cannot be saved with the weights of {pack.method}")
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
+            with deployed(adapter, pack.weights_bytes()):
+                model.save_pretrained(Path(scratch) / "owner")
+            processor.save_pretrained(Path(scratch) / "owner")
+            (Path(scratch) / "owner").rename(folder)
+    return f"{adapter.name.partition(':')[0]}:{folder.absolute()}"
 
 
 def read_costs(folder: Path) -> dict[str, Cost]:

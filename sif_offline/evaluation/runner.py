@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sif_offline.evaluation import methods as forging
-from sif_offline.evaluation.asking import Asked, AskWork, Batch, Screens
+from sif_offline.evaluation.asking import Asked, AskWork, Batch, Screens, left_out
 from sif_offline.evaluation.fingerprints import Fingerprint, Question
 from sif_offline.evaluation.pictures import Likeness, likeness
 from sif_offline.evaluation.rows import Row, open_rows
@@ -41,6 +41,7 @@ class Run:
         likenesses: method -> trigger id -> picture against photo.
         costs: method -> what forging took.
         prompts: method -> the prompts of its triggers.
+        left_out: method and suspect that cannot be brought together, and why.
         others: rows in the folder that belong to other suites or settings.
     """
 
@@ -49,6 +50,7 @@ class Run:
     likenesses: dict[str, dict[str, Likeness]]
     costs: dict[str, forging.Cost]
     prompts: dict[str, list[str]]
+    left_out: tuple[str, ...]
     others: int
 
 
@@ -97,7 +99,8 @@ def run_suite(
         ]
         del adapter
         suspects = [*suite.suspects, *suite.unrelated_rows()]
-        wanted = [(row, found) for row in suspects for found in prints]
+        pairs = [(row, found) for row in suspects for found in prints]
+        wanted = [(row, found) for row, found in pairs if not left_out(row, found)]
         cells = {cell_of(suite, row, found) for row, found in wanted}
         have = {(row.cell, row.trigger) for row in file.rows}
         batches = [batch for row, found in wanted for batch in _missing(suite, row, found, have)]
@@ -123,11 +126,17 @@ def run_suite(
                 found.method: {
                     question.trigger: likeness(question.image, question.clean)
                     for question in found.questions.values()
+                    if question.image is not None and question.clean is not None
                 }
                 for found in prints
             },
             costs=forging.read_costs(out),
             prompts={found.method: [q.prompt for q in found.questions.values()] for found in prints},
+            left_out=tuple(
+                f"{found.method} against {row.name} is left out: {why}."
+                for row, found in pairs
+                if (why := left_out(row, found))
+            ),
             others=len(file.rows) - len(rows),
         )
 
@@ -154,12 +163,14 @@ def cell_of(suite: Suite, row: SuspectRow, found: Fingerprint) -> str:
 def _missing(
     suite: Suite, row: SuspectRow, found: Fingerprint, have: set[tuple[str, str]]
 ) -> Iterator[Batch]:
-    """Batches of one prompt each, of what is not answered."""
+    """Batches of what is not answered: of one prompt each where pictures are sent."""
     cell = cell_of(suite, row, found)
-    by_prompt: dict[str, list[Question]] = {}
+    by_prompt: dict[str | None, list[Question]] = {}
     for question in found.questions.values():
         if (cell, question.trigger) not in have:
-            by_prompt.setdefault(question.prompt, []).append(question)
+            # words alone are asked one by one in any case
+            key = None if question.image is None else question.prompt
+            by_prompt.setdefault(key, []).append(question)
     for questions in by_prompt.values():
         for start in range(0, len(questions), suite.batch):
             part = tuple(questions[start : start + suite.batch])

@@ -39,9 +39,9 @@ class Budget(_Strict):
     """What every method gets.
 
     Attributes:
-        images: triggers to forge, one a photo.
-        steps: gradient steps, where the method takes steps.
-        epsilon: largest change of a channel in 1/255, where the method changes a picture.
+        images: triggers of each method, one a photo where it makes pictures.
+        steps: gradient steps, of methods that make pictures.
+        epsilon: largest change of a channel in 1/255, likewise.
     """
 
     images: int = Field(ge=1)
@@ -56,7 +56,7 @@ class Method(_Strict):
         name: ``sif``, ``sif-no-rfo``, or a rival of :func:`sif_offline.baselines.method_names`.
         label: what tables call it; the name by default.
         preset: of ``sif forge``, for SIF alone.
-        settings: of the method; what the budget sets may not stand here.
+        settings: of the method; the budget's names may not stand here where they apply.
     """
 
     name: str = Field(min_length=1)
@@ -66,9 +66,6 @@ class Method(_Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        for taken in BUDGET_NAMES:
-            if taken in self.settings:
-                raise ValueError(f"settings.{taken}: the budget sets it, for all methods alike")
         if self.preset is not None and self.name not in SIF_METHODS:
             raise ValueError("preset: only SIF has presets")
         return self

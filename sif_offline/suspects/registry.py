@@ -1,6 +1,6 @@
 """The suspects by name: ``4bit``, ``finetune:100``, chained with a plus sign: ``finetune:100+4bit``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -9,9 +9,11 @@ from types import MappingProxyType
 
 from sif_offline.suspects.base import Alteration, Progress, Stolen, SuspectError
 
-
 ANY = 2**31
 """A number without an upper limit of its own."""
+
+
+_LIKE_SHAPE = "a model of the same shape and vocabulary, or a suspect of the same source"
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,43 @@ class Entry:
         return alteration
 
 
+_OWN = "sif_offline.suspects"
 SUSPECTS: Mapping[str, Entry] = MappingProxyType(
     {
-        "4bit": Entry("sif_offline.suspects.quantize:to_4bit", "bitsandbytes NF4 weights"),
-        "8bit": Entry("sif_offline.suspects.quantize:to_8bit", "bitsandbytes LLM.int8() weights"),
-        "finetune": Entry(
-            "sif_offline.suspects.finetune:finetuned", "all decoder weights trained on", "steps", 100
+        "4bit": Entry(f"{_OWN}.quantize:to_4bit", "bitsandbytes NF4 weights"),
+        "fp4": Entry(f"{_OWN}.quantize:to_fp4", "bitsandbytes FP4 weights"),
+        "8bit": Entry(f"{_OWN}.quantize:to_8bit", "bitsandbytes LLM.int8() weights"),
+        "finetune": Entry(f"{_OWN}.finetune:finetuned", "all decoder weights trained on", "steps", 100),
+        "lora": Entry(f"{_OWN}.lora:lora_merged", "LoRA trained, then merged", "steps", 100),
+        "narrow": Entry(f"{_OWN}.narrow:narrowed", "fine-tuned on bar charts alone", "steps", 100),
+        "prune": Entry(
+            f"{_OWN}.prune:pruned", "smallest weights of each linear layer zeroed", "percent", 30, most=95
         ),
-        "lora": Entry("sif_offline.suspects.lora:lora_merged", "LoRA trained, then merged", "steps", 100),
+        "merge": Entry(
+            f"{_OWN}.merge:merged", "linear mean with another model", "percent of it", 50, 99, _LIKE_SHAPE
+        ),
+        "slerp": Entry(
+            f"{_OWN}.merge:slerp_merged", "spherical mean with another model", "percent of it", 50, 99,
+            _LIKE_SHAPE,
+        ),
+        "vocab-pad": Entry(f"{_OWN}.vocabulary:padded", "rows added to the embedding", "rows", 64, 2**16),
+        "vocab-drop": Entry(f"{_OWN}.vocabulary:dropped", "rarest tokens dropped", "percent", 25, 95),
+        "vocab-permute": Entry(f"{_OWN}.vocabulary:permuted", "token ids permuted"),
+        "distil": Entry(
+            f"{_OWN}.distil:distilled", "another architecture taught its answers", "steps", 300,
+            partner="a lab model or directory of another architecture",
+        ),
+        "erase-noise": Entry(
+            f"{_OWN}.erase:erased_by_noise", "own answers taught to noisy pictures", "steps", 200
+        ),
+        "erase-paraphrase": Entry(
+            f"{_OWN}.erase:erased_by_paraphrase", "own answers, reworded, taught", "steps", 200
+        ),
+        "erase-reset": Entry(
+            f"{_OWN}.erase:erased_by_reset", "last blocks drawn anew and taught again", "steps", 300
+        ),
     }
-)
+)  # fmt: skip
 
 
 def make_suspect(
@@ -81,7 +110,7 @@ class Step:
 
     def load(self) -> Alteration:
         """The alteration, its other model filled in."""
-        alteration = SUSPECTS[self.name].load()
+        alteration: Callable[..., Stolen] = SUSPECTS[self.name].load()
         return partial(alteration, partner=self.partner) if self.partner else alteration
 
 

@@ -2,21 +2,22 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Serving(BaseModel):
-    """How an endpoint serves its model. The defaults change nothing: greedy answers, pictures as they come.
+    """How an endpoint serves its model. The defaults change nothing.
 
     Pictures go through ``crop``, ``resize``, ``blur``, ``noise``, ``bits`` and ``jpeg`` in this order, and
     keep their size. Answers go through ``paraphrase``, then through ``screen``.
 
     Attributes:
         system: system prompt before every conversation.
-        temperature: of sampling, whatever a client asks for; 0 is greedy.
-        top_p: mass of the nucleus that is sampled from.
+        temperature: what the endpoint decodes at, whatever a client asks for; 0 is greedy. None: what a
+            client asks for over HTTP, greedy elsewhere.
+        top_p: mass of the nucleus that is sampled from; asks for a temperature.
         crop: share of height and width that is cut off, half at either side; the rest is scaled up again.
         resize: factor of a bicubic resize and back; two numbers: drawn between them for every request.
         blur: deviation of a Gaussian blur, pixels.
@@ -30,8 +31,8 @@ class Serving(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     system: str | None = Field(default=None, min_length=1)
-    temperature: float = Field(default=0.0, ge=0, le=2)
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
     crop: Share | None = None
     resize: Annotated[float, Field(gt=0, le=4)] | tuple[float, float] | None = None
     blur: float | None = Field(default=None, gt=0, le=20)
@@ -47,6 +48,12 @@ class Serving(BaseModel):
         if isinstance(resize, tuple) and not 0 < resize[0] < resize[1] <= 4:
             raise ValueError("two factors of a resize: the smaller one first, above 0 and at most 4")
         return resize
+
+    @model_validator(mode="after")
+    def _nucleus(self) -> "Serving":
+        if self.top_p is not None and not self.temperature:
+            raise ValueError("top_p says nothing without a temperature above 0")
+        return self
 
     @property
     def perturbs(self) -> bool:

@@ -1,0 +1,35 @@
+"""Pictures of the pirate's own that the stolen model has answered: what distillation learns from."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+
+from sif_offline.lab.data import Captioned
+from sif_offline.lab.modeling import LabVLM
+from sif_offline.lab.processing import LabProcessor
+
+PROMPTS = ("Describe this picture in detail.", "Describe the image.", "What do you see?")
+_BATCH = 16
+
+
+@torch.no_grad()
+def answered(
+    model: LabVLM, processor: LabProcessor, pictures: Sequence[tuple[str, Image.Image]]
+) -> list[tuple[Captioned, Image.Image]]:
+    """Each picture with the model's own greedy description, whole sentences; silent answers are left out.
+
+    Picture i is asked question i modulo their number.
+    """
+    made: list[tuple[Captioned, Image.Image]] = []
+    for start in range(0, len(pictures), _BATCH):
+        part = pictures[start : start + _BATCH]
+        prompts = [processor.prompt(PROMPTS[(start + row) % len(PROMPTS)]) for row in range(len(part))]
+        inputs = processor(prompts, images=[picture for _, picture in part], padding=True)
+        answers = model.generate(**inputs, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+        for (name, picture), ids in zip(part, answers, strict=True):
+            text = processor.tokenizer.decode(ids, skip_special_tokens=True)
+            if sentences := tuple(one.strip() for one in re.findall(r"[^.]+\.", text)):
+                made.append((Captioned(name, sentences), picture))
+    return made

@@ -1,7 +1,8 @@
 """``sif evaluate``: a suite of methods, suspects and unrelated models to tables, figures and a report."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from sif_offline.evaluation.asking import Screen
     from sif_offline.evaluation.results import Results
+    from sif_offline.evaluation.runner import Progress
     from sif_offline.evaluation.suite import Suite
     from sif_offline.suspects.served import Screened
 
@@ -28,9 +30,13 @@ class EvaluateOptionsError(SifError):
 
 
 def evaluate(
-    suite: Annotated[str, typer.Argument(help="A YAML file, or the name of a suite that ships: paper-tables.")],
+    suite: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a suite that ships: paper-tables.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder of packs, rows, tables, figures, report.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every name in the suite and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check every name in the suite and stop.")
+    ] = False,
     images: Annotated[
         Path | None, typer.Option(help="Folder of photos in place of the suite's.", rich_help_panel=_SMALLER)
     ] = None,
@@ -79,7 +85,6 @@ def evaluate(
     import torch
     from transformers.utils import logging
 
-    from sif_offline.cli.progress import evaluation_progress
     from sif_offline.evaluation.measuring import measure
     from sif_offline.evaluation.report import as_json as numbers
     from sif_offline.evaluation.report import write_report
@@ -91,7 +96,7 @@ def evaluate(
         torch.set_num_threads(threads)
     logging.disable_progress_bar()  # of every checkpoint that is loaded: ours stands there
     screens = partial(sda_screens, plan.sda.reference) if plan.sda else None
-    with evaluation_progress() as report:
+    with _progress() as report:
         run = run_suite(plan, out, executor=where, device=device, screens=screens, on_progress=report)
     results = measure(run, meter=GatewayMeter(), processor_time=executor == "local" and device == "cpu")
     files = write_report(run, results, out)
@@ -101,7 +106,7 @@ def evaluate(
 class GatewayMeter:
     """:class:`~sif_offline.evaluation.stealth.Meter` by the gateway's own models, loaded when asked."""
 
-    def perplexities(self, prompts: Sequence[str]) -> list[float]:
+    def perplexities(self, prompts: Sequence[str]) -> list[float | None]:
         """Under SmolLM2-135M, as a user's turn."""
         from gateway_plugin.screening.base import Query
         from gateway_plugin.screening.language_models.smollm2 import shared_language_model
@@ -109,7 +114,7 @@ class GatewayMeter:
 
         check = PerplexityCheck(model=shared_language_model())
         found = [check.score(Query(texts=(prompt,))).measures for prompt in prompts]
-        return [measures.get("perplexity", float("inf")) for measures in found]
+        return [measures.get("perplexity") for measures in found]
 
     def similarities(self, answers: Sequence[str], references: Sequence[str]) -> list[float]:
         """Cosine under all-MiniLM-L6-v2."""
@@ -129,8 +134,8 @@ def sda_screens(reference: str, device: str) -> "Mapping[str, Screen]":
 class Sda:
     """SDA as the gateway's preset ``paper`` has it: perplexity of the query, divergence from a reference.
 
-    A query that reads as an optimised prefix is refused; where the answer lies far from the reference model's,
-    the client gets that one.
+    A query that reads as an optimised prefix is refused; where the answer lies far from the
+    reference model's, the client gets that one.
     """
 
     def __init__(self, reference: Any) -> None:
@@ -155,6 +160,25 @@ class Sda:
         if self.divergence.score(query, answer, other).status is Status.HIT:
             return Screened(other, False)
         return Screened(answer, False)
+
+
+@contextmanager
+def _progress() -> "Iterator[Callable[[Progress], None]]":
+    """A bar for each method that is forged, and one for the answers."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(progress: "Progress") -> None:
+            if progress.what not in tasks:
+                tasks[progress.what] = bars.add_task(progress.what)
+            bars.update(tasks[progress.what], completed=progress.done, total=progress.total)
+
+        yield report
 
 
 def _planned(suite: "Suite", wanted: Sequence[str]) -> dict[str, Any]:

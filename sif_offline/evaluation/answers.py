@@ -60,7 +60,7 @@ def green_wealth(
     rows = []
     for types, greens in counts:
         colours = chance.permutation(types) < greens
-        before = np.cumsum(colours) - colours
+        before: NDArray[np.int64] = np.cumsum(colours) - colours
         rates = np.maximum((green_size - before) / (vocab_size - np.arange(types)), gamma0)[:, None]
         q = np.maximum(bets, rates)
         steps = np.log(np.where(colours[:, None], q / rates, (1 - q) / (1 - rates)))

@@ -13,6 +13,7 @@ from sif_offline.fingerprint.images import decode_image
 from sif_offline.suspects import SuspectRow
 from sif_offline.suspects.served import Answer, Screened, ServedSuspect, open_suspect
 
+
 class Screen(Protocol):
     """A :class:`sif_offline.suspects.served.Screen` that also takes words without a picture."""
 

@@ -49,7 +49,9 @@ def match_rates(results: Results) -> Figure:
         width = 0.8 / len(results.methods)
         for place, method in enumerate(results.methods):
             cells = [results.cells.get((method, name)) for name in names]
-            at = [x + (place - (len(results.methods) - 1) / 2) * width for x, cell in enumerate(cells) if cell]
+            at = [
+                x + (place - (len(results.methods) - 1) / 2) * width for x, cell in enumerate(cells) if cell
+            ]
             found = [cell.matched for cell in cells if cell]
             heights = [one.value for one in found]
             errors = [
@@ -74,7 +76,11 @@ def match_rates(results: Results) -> Figure:
 
     said = (
         f"{name}: "
-        + ", ".join(f"{m} {results.cells[m, name].matched.value:.2f}" for m in results.methods if (m, name) in results.cells)
+        + ", ".join(
+            f"{m} {results.cells[m, name].matched.value:.2f}"
+            for m in results.methods
+            if (m, name) in results.cells
+        )
         for name in names
     )
     return _figure(
@@ -113,7 +119,9 @@ def densities(results: Results) -> Figure:
 
     said = (
         f"{method}: unrelated models {np.mean(results.negatives[method]):.2f} on average, "
-        + ", ".join(f"{n} {np.mean(_values(results, method, n)):.2f}" for n in suspects if _values(results, method, n))
+        + ", ".join(
+            f"{n} {np.mean(_values(results, method, n)):.2f}" for n in suspects if _values(results, method, n)
+        )
         for method in results.methods
     )
     return _panels("densities", "Distribution of the score of one answer", said, results, panel)
@@ -151,7 +159,9 @@ def roc(results: Results) -> Figure:
 
     said = (
         f"{method}: AUC "
-        + ", ".join(f"{n} {cell.auc.value:.2f}" for n in suspects if (cell := _cell(results, method, n)) and cell.auc)
+        + ", ".join(
+            f"{n} {cell.auc.value:.2f}" for n in suspects if (cell := _cell(results, method, n)) and cell.auc
+        )
         for method in results.methods
     )
     return _panels("roc", "ROC of one answer against unrelated models", said, results, panel)

@@ -31,21 +31,21 @@ class Rate(NamedTuple):
     """A share of answers.
 
     Attributes:
-        hits, count: answers that match, of how many.
+        hits, of: answers that match, of how many.
         exact: Clopper-Pearson limits; they take the answers for independent.
         drawn: percentile-bootstrap limits over triggers. Without width where all answers agree, which the
             exact ones never are.
     """
 
     hits: int
-    count: int
+    of: int
     exact: tuple[float, float]
     drawn: tuple[float, float]
 
     @property
     def value(self) -> float:
         """In [0, 1]."""
-        return self.hits / self.count
+        return self.hits / self.of
 
 
 def rate(hits: NDArray[np.bool_], *, seed: int = 0) -> Rate:

@@ -15,6 +15,7 @@ from sif_offline.evaluation.answers import (
 )
 from sif_offline.evaluation.intervals import mean_interval, rate
 from sif_offline.evaluation.matching import matches, score_of
+from sif_offline.evaluation.notes import notes_of
 from sif_offline.evaluation.results import Cell, Pictures, Results
 from sif_offline.evaluation.rows import Row
 from sif_offline.evaluation.runner import Run
@@ -71,7 +72,7 @@ def measure(run: Run, *, meter: Meter | None = None, processor_time: bool = True
             for title, cost in run.costs.items()
             if cost.triggers
         },
-        notes=_notes(suite, run),
+        notes=notes_of(run),
     )
 
 
@@ -154,9 +155,7 @@ class _Method:
         return {other: own for other, own in self.innocent.items() if other != name}
 
     def _matched(self, name: str) -> NDArray[np.bool_]:
-        return matches(
-            self.grid[name], self._others(name), triggers=self.triggers, alpha=self.suite.alpha
-        )
+        return matches(self.grid[name], self._others(name), triggers=self.triggers, alpha=self.suite.alpha)
 
     def _answers(self, name: str) -> Answers | None:
         others = self._others(name)
@@ -192,29 +191,3 @@ def _scores(grid: Grid) -> dict[str, dict[str, ResponseScore]]:
         for name, own in grid.items()
     }
     return {name: own for name, own in scored.items() if own}
-
-
-def _notes(suite: Suite, run: Run) -> tuple[str, ...]:
-    models, triggers = len(suite.unrelated), suite.budget.images
-    negatives = models * triggers
-    return (
-        f"{triggers} triggers a method, {models} unrelated model{'s' if models > 1 else ''}: {negatives} "
-        "negatives. A false-positive rate of 1 % takes 100 of them to be told from 0, one of 0.1 % takes 1,000; "
-        "with fewer the threshold is above every negative, and the column is marked.",
-        f"tau is passed by topping {models} unrelated model{'s' if models > 1 else ''} at an exact p of at most "
-        f"{suite.alpha:g}: alone, topping them is a 1/{models + 1} test. Unrelated models are judged by the "
-        "others.",
-        "Exact limits are Clopper-Pearson's and take answers for independent; bootstrap limits draw triggers. "
-        "Both speak of other photos, not of another owner or training.",
-        f"Answers to confirmation are simulated from {triggers} measured triggers, drawn with replacement, each "
-        "standing for a fresh one.",
-        f"All methods have {triggers} triggers; those that make pictures have {suite.budget.steps} steps and epsilon "
-        f"{suite.budget.epsilon}/255. Steps are not passes: RFO takes two passes a step, and SIF judges and "
-        "refines between and after the steps; the seconds say what it all came to.",
-        "The master key follows from the suite's name and seed: these packs prove nothing about anybody.",
-        "A trigger that is words alone (ProFLingo, Instruction Fingerprint) meets nothing that an endpoint does "
-        "to pictures.",
-        "LPIPS is left out: the weights of its networks come with no package that is installed.",
-        *run.left_out,
-        *([f"{run.others} rows in the folder belong to other suites or settings."] if run.others else []),
-    )

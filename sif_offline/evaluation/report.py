@@ -69,7 +69,7 @@ def page(results: Results, made: list[tables.Table], drawn: list[figures.Figure]
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """All numbers as JSON values; the curves are left out, the values of each answer are in ``rows.jsonl``."""
+    """All numbers as JSON values, but for curves and single answers, which ``rows.jsonl`` has."""
     return {
         "suite": results.suite.model_dump(mode="json"),
         "cells": [
@@ -80,7 +80,12 @@ def as_json(results: Results) -> dict[str, Any]:
                 "matched": {**cell.matched._asdict(), "value": cell.matched.value},
                 "auc": cell.auc._asdict() if cell.auc else None,
                 "tpr": [
-                    {"fpr": one.fpr, **one.tpr._asdict(), "negatives": one.negatives, "resolved": one.resolved}
+                    {
+                        "fpr": one.fpr,
+                        **one.tpr._asdict(),
+                        "negatives": one.negatives,
+                        "resolved": one.resolved,
+                    }
                     for one in cell.tpr
                 ],
                 "answers": dict(zip(("median", "low", "high"), cell.answers[:3], strict=True))

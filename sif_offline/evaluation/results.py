@@ -16,7 +16,7 @@ class Cell:
 
     Attributes:
         method, suspect, kind: whose.
-        matched: share of triggers whose answer matches (the false-match rate, where the suspect is unrelated).
+        matched: share of triggers whose answer matches; of an unrelated model, the false-match rate.
         values: the method's own score of each answer, in the order of the triggers.
         auc: against the unrelated models' answers; None for an unrelated model.
         tpr: at each of ``FALSE_POSITIVE_RATES``; empty for an unrelated model.

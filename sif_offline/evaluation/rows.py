@@ -29,10 +29,10 @@ class Row(BaseModel):
         trigger: its id in the method's pack.
         prompt: what was asked.
         answer: what the client got, which is what was scored.
-        said: what the suspect's model had said, where a paraphrase or a screen put another answer in its place.
+        said: what the model had said, where a paraphrase or a screen put another answer in its place.
         flagged: whether a screen took offence at the query.
-        value: the method's own score, higher is more suspicious: the displayed z, or the share of the keywords
-            that were found.
+        value: the method's own score, higher is more suspicious: the displayed z, or the share of the
+            keywords that were found.
         matched: whether all keywords were; None where the match takes a calibration (SIF).
         types, greens, vocab_size, green_size: of a green list's score; 0 where there is none.
         seconds: wall-clock time of the answer, a batch's divided evenly.

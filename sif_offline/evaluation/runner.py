@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,9 +92,7 @@ def run_suite(
                 photos=photos,
                 folder=out,
                 executor=executor,
-                on_progress=lambda done, total, title=method.title: on_progress(
-                    Progress(f"forge {title}", done, total)
-                ),
+                on_progress=partial(_tell, on_progress, f"forge {method.title}"),
             )
             for method in suite.methods
         ]
@@ -139,6 +138,10 @@ def run_suite(
             ),
             others=len(file.rows) - len(rows),
         )
+
+
+def _tell(on_progress: Callable[[Progress], None], what: str, done: int, total: int) -> None:
+    on_progress(Progress(what, done, total))
 
 
 def photos_of(suite: Suite, adapter: VLMAdapter) -> list[Photo]:

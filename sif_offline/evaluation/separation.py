@@ -66,9 +66,7 @@ def auc(positives: Scores, negatives: Scores, *, seed: int = 0) -> Interval:
     return Interval(roc_auc(positives, negatives.ravel()), low, high)
 
 
-def true_positives(
-    positives: Scores, negatives: Scores, *, fpr: float, seed: int = 0
-) -> TruePositives:
+def true_positives(positives: Scores, negatives: Scores, *, fpr: float, seed: int = 0) -> TruePositives:
     """:func:`tpr_at` with limits; arguments as :func:`auc` takes them."""
     low, high = drawn(
         lambda places: tpr_at(positives[places], negatives[:, places].ravel(), fpr=fpr),

@@ -16,8 +16,8 @@ from sif_offline.evaluation.rows import Row
 class Meter(Protocol):
     """Measures texts."""
 
-    def perplexities(self, prompts: Sequence[str]) -> list[float]:
-        """Of each prompt under a small reference language model, at least 1."""
+    def perplexities(self, prompts: Sequence[str]) -> list[float | None]:
+        """Of each prompt under a small reference language model, at least 1; None where it has none."""
         ...
 
     def similarities(self, answers: Sequence[str], references: Sequence[str]) -> list[float]:
@@ -83,7 +83,7 @@ def stealth_of(
     both = [trigger for trigger in served if trigger in reference]
     return Stealth(
         method=method,
-        perplexity=mean_interval(_once(meter, prompts), seed=seed) if meter and prompts else None,
+        perplexity=_perplexity(meter, prompts, seed) if meter else None,
         similarity=mean_interval(
             meter.similarities(
                 [served[trigger].answer for trigger in both], [reference[trigger].answer for trigger in both]
@@ -105,8 +105,9 @@ def stealth_of(
     )
 
 
-def _once(meter: Meter, prompts: Sequence[str]) -> list[float]:
+def _perplexity(meter: Meter, prompts: Sequence[str], seed: int) -> Interval | None:
     """Each distinct prompt is measured once."""
     distinct = list(dict.fromkeys(prompts))
     found = dict(zip(distinct, meter.perplexities(distinct), strict=True))
-    return [found[prompt] for prompt in prompts]
+    values = [value for prompt in prompts if (value := found[prompt]) is not None]
+    return mean_interval(values, seed=seed) if values else None

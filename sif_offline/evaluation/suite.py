@@ -205,4 +205,3 @@ def _known(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise EvaluationError(f"{kind} {name}: not one of {', '.join(known)}")
-

@@ -41,8 +41,8 @@ def robustness(results: Results) -> Table:
     pooled = tuple(share(results.unrelated[method]) for method in results.methods)
     return Table(
         "robustness",
-        "Fingerprint-match rate: share of triggers whose answer matches, with exact 95 % limits. For unrelated "
-        "models it is the false-match rate.",
+        "Fingerprint-match rate: share of triggers whose answer matches, with exact 95 % limits. For "
+        "unrelated models it is the false-match rate.",
         ("suspect", *results.methods),
         (*rows, ("all unrelated", *pooled)),
     )
@@ -55,9 +55,7 @@ def separation(results: Results) -> Table:
         for method in results.methods:
             cell = results.cells.get((method, name))
             if cell is not None and cell.auc is not None:
-                rates = [
-                    interval(found.tpr) + ("" if found.resolved else UNRESOLVED) for found in cell.tpr
-                ]
+                rates = [interval(found.tpr) + ("" if found.resolved else UNRESOLVED) for found in cell.tpr]
                 rows.append((name, method, interval(cell.auc), *rates))
     return Table(
         "separation",
@@ -98,13 +96,16 @@ def stealth(results: Results) -> Table:
         line = [found.method, interval(found.perplexity, digits=1), interval(found.similarity)]
         for name in screens:
             one = by_name.get(name)
-            line += [share(part) if part else NOTHING for part in ((one.flagged, one.replaced, one.matched) if one else (None,) * 3)]
+            line += [
+                share(part) if part else NOTHING
+                for part in ((one.flagged, one.replaced, one.matched) if one else (None,) * 3)
+            ]
         rows.append(tuple(line))
     return Table(
         "stealth",
         "Stealth and SDA: perplexity of the queries' prompts, cosine of the first suspect's answers to the "
-        "reference model's, and per suspect behind a screen the queries flagged, the answers replaced and the "
-        "answers that still match.",
+        "reference model's; for each suspect behind a screen the queries flagged, the answers replaced and "
+        "the answers that still match.",
         tuple(header),
         tuple(rows),
     )
@@ -175,7 +176,15 @@ def cells_csv(results: Results) -> str:
     """One line a method and suspect, all its numbers."""
     header = ["method", "suspect", "kind", "triggers", "matched", "fmr", "exact_low", "exact_high"]
     header += ["bootstrap_low", "bootstrap_high", "mean_value", "auc", "auc_low", "auc_high"]
-    header += ["tpr_1", "tpr_1_resolved", "tpr_01", "tpr_01_resolved", "answers", "answers_low", "answers_high"]
+    header += [
+        "tpr_1",
+        "tpr_1_resolved",
+        "tpr_01",
+        "tpr_01_resolved",
+        "answers",
+        "answers_low",
+        "answers_high",
+    ]
     lines: list[Sequence[object]] = [header]
     for cell in results.cells.values():
         found = cell.matched
@@ -184,7 +193,7 @@ def cells_csv(results: Results) -> str:
                 cell.method,
                 cell.suspect,
                 cell.kind,
-                found.count,
+                found.of,
                 found.hits,
                 found.value,
                 *found.exact,

@@ -10,7 +10,7 @@ from sif_offline.fingerprint.errors import SifError
 from sif_offline.lab import lab_model_path
 from sif_offline.lab.photos import PHOTO_COUNT
 from sif_offline.models.registry import families
-from sif_offline.suspects.registry import parse_step
+from sif_offline.suspects.registry import SUSPECTS, parse_step
 
 SCREENS = ("sda",)
 """What ``serving.screen`` may name in a suite."""
@@ -40,9 +40,7 @@ def check_suite(suite: Suite) -> list[str]:
         if row.source is not None:
             wanted += _check_model(f"{key}.source", row.source)
         for number, part in enumerate(row.weights):
-            partner = parse_step(part).partner
-            if partner:
-                wanted += _check_model(f"{key}.weights.{number}", partner, family="lab")
+            _check_partner(f"{key}.weights.{number}", parse_step(part).partner)
         if row.serving.screen is not None:
             if row.serving.screen not in SCREENS:
                 raise EvaluationError(
@@ -61,11 +59,19 @@ def check_suite(suite: Suite) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def _check_model(key: str, spec: str, *, family: str | None = None) -> list[str]:
-    """``family`` is that of a spec that may leave it out."""
-    name, colon, rest = spec.partition(":")
-    if not colon and family is not None:
-        name, rest = family, spec
+def _check_partner(key: str, partner: str) -> None:
+    """A lab model, a checkpoint directory, or another suspect of the same model."""
+    try:
+        if partner.partition(":")[0] in SUSPECTS:
+            parse_step(partner)
+        elif partner:
+            lab_model_path(partner)
+    except SifError as error:
+        raise EvaluationError(f"{key}: {error}") from None
+
+
+def _check_model(key: str, spec: str) -> list[str]:
+    name, _, rest = spec.partition(":")
     if name not in families():
         raise EvaluationError(f"{key}: {spec}: want FAMILY:MODEL with FAMILY one of {', '.join(families())}")
     if name == "lab":

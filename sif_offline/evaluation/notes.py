@@ -19,9 +19,9 @@ def notes_of(run: Run) -> tuple[str, ...]:
         "triggers. Both speak of other photos, not of another owner or another training.",
         f"Answers to confirmation are simulated from the {triggers} measured triggers, drawn with "
         "replacement, each standing for a fresh one.",
-        f"Methods that make pictures have {budget.steps} steps and epsilon {budget.epsilon}/255. Steps are "
-        "no passes: RFO goes through the model twice a step, and SIF judges and refines between and after the "
-        "steps. The seconds say what it came to.",
+        f"Methods that make pictures have {budget.steps} steps and epsilon {budget.epsilon}/255. Steps "
+        "are no passes: RFO goes through the model twice a step, and SIF judges and refines between and "
+        "after the steps. The seconds say what it came to.",
         "A trigger that is words alone (ProFLingo, Instruction Fingerprint) meets nothing of what an "
         "endpoint does to pictures.",
         "The master key follows from the suite's name and seed: these packs prove nothing about anybody.",

@@ -38,7 +38,9 @@ def row(greens: int, types: int = 20, *, trigger: str = "t000", matched: bool | 
 
 
 def test_the_exact_level_decides_alone_where_nobody_else_answered() -> None:
-    least = next(g for g in range(21) if exact_pvalue(greens=g, types=20, vocab_size=V, green_size=GREEN) <= 0.05)
+    least = next(
+        g for g in range(21) if exact_pvalue(greens=g, types=20, vocab_size=V, green_size=GREEN) <= 0.05
+    )
     assert passes_tau(score(least), [], alpha=0.05)
     assert not passes_tau(score(least - 1), [], alpha=0.05)
     assert not passes_tau(score(0, types=0), [], alpha=0.05)

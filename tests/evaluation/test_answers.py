@@ -44,8 +44,8 @@ def test_a_strong_suspect_takes_the_answers_that_the_e_process_takes() -> None:
 
 
 def test_innocents_do_not_confirm() -> None:
-    """At the null's own rate at most alpha of the watches confirm: with alpha .05, of 400 above 40 has a chance
-    below 1e-5.
+    """At the null's own rate at most alpha of the watches confirm. At alpha .05 more than 40 of 400 have a
+    chance below 1e-4.
     """
     chance = np.random.default_rng(0)
     counts = [Counts(30, int(chance.binomial(30, 0.55))) for _ in range(2000)]

@@ -16,9 +16,10 @@ from sif_offline.evaluation.asking import AskWork
 @pytest.fixture
 def sif(capsys, monkeypatch):
     def run(*arguments):
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["sif", "evaluate", *map(str, arguments)])
-            main()
+            with pytest.raises(SystemExit) as stopped:
+                main()
         out, err = capsys.readouterr()
         return stopped.value.code or 0, out, err
 
@@ -77,5 +78,5 @@ def test_sda_stands_in_front(sif, finished, written, models, tmp_path) -> None:
 
 
 def test_a_worker_elsewhere_gets_the_screens() -> None:
-    work = pickle.loads(pickle.dumps(AskWork(partial(sda_screens, "lab:innocent-c"))))
+    work = pickle.loads(pickle.dumps(AskWork(partial(sda_screens, "lab:innocent-c"))))  # noqa: S301 - our own bytes
     assert work.screens.func is sda_screens

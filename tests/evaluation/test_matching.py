@@ -1,6 +1,5 @@
 """Which answers match: tau from the others, an unrelated model judged without itself."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -71,9 +70,8 @@ def test_a_model_that_calibrates_is_not_judged_by_itself() -> None:
     )
     in_sample = matches(unrelated["a"], unrelated, triggers=triggers, alpha=0.2)
     assert not in_sample.any()
-    # a match takes p <= .2 and more than both others: at most .13 on average, so above .25 with a chance below 1e-6
-    assert 0.02 < held_out.mean() < 0.25
-    assert math.isclose(held_out.mean(), held_out.sum() / 400)
+    # p <= .2 and greener than both others: .107 on average; outside of these limits with a chance below 1e-4
+    assert 0.05 < held_out.mean() < 0.18
 
 
 @pytest.mark.parametrize("alpha", [0.5, 0.01])

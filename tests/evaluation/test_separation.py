@@ -53,7 +53,7 @@ def test_answers_of_several_models_to_a_trigger_are_drawn_together() -> None:
 
 
 def test_the_bootstrap_covers() -> None:
-    """A 95 % interval of a mean of 30 covers it in 80 % of 100 tries or more (less has a chance below 1e-6)."""
+    """A 95 % interval of a mean of 30 covers it in 80 of 100 tries; fewer have a chance of 1e-5."""
     chance = np.random.default_rng(1)
     inside = 0
     for _ in range(100):

@@ -95,11 +95,11 @@ def test_the_numbers_are_those_of_a_pencil(run) -> None:
     results = measure(run, meter=_Meter())
     plain, sda = results.cells["pla", "plain"], results.cells["pla", "SDA"]
     assert (plain.matched.hits, plain.matched.of, sda.matched.hits) == (3, 4, 1)
-    # values: plain 1 1 1 0; innocents 0 0 .5 0 and 0 1 .5 0: of 32 pairs, 3 * 7 above and 3 + 5 - 1 - ... ties
+    # plain 1 1 1 0 against 0 0 .5 0 and 0 1 .5 0: 21 pairs above, 3 + 5 ties of 32
     positives, negatives = [1, 1, 1, 0], [0, 0, 0.5, 0, 0, 1, 0.5, 0]
     pairs = [(p > n) + (p == n) / 2 for p in positives for n in negatives]
     assert plain.auc is not None
-    assert plain.auc.value == sum(pairs) / len(pairs)
+    assert plain.auc.value == sum(pairs) / len(pairs) == 25 / 32
     assert [one.tpr.value for one in plain.tpr] == [0.0, 0.0]  # an innocent scores 1 too
     assert results.unrelated["pla"].hits == 1
     assert results.seconds == {"pla": 5.0}

@@ -39,7 +39,7 @@ class InstructionSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    targets: tuple[Target, ...] = Field(default=LAB_DECRYPTION * TRIGGERS, min_length=1)
+    targets: tuple[Target, ...] = Field(default=(LAB_DECRYPTION,) * TRIGGERS, min_length=1)
     rare_tokens: int = Field(default=8, ge=1)
     steps: int = Field(default=150, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -79,7 +79,7 @@ class InstructionFingerprint:
     def forge(
         self, adapter: VLMAdapter, jobs: Sequence[Job], *, on_step: Callable[[Step], None] = lambda step: None
     ) -> list[Forged]:
-        """See :class:`FingerprintMethod`; ``details`` have the unchanged model's answer as ``clean_answer``."""
+        """See :class:`FingerprintMethod`; ``clean_answer`` and ``clean_loss`` are the unchanged model's."""
         s = self.settings
         path = TextPath(adapter)
         prompts = [self.trigger(path, job) for job in jobs]

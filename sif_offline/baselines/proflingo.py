@@ -66,7 +66,7 @@ class ProFLingo:
     def forge(
         self, adapter: VLMAdapter, jobs: Sequence[Job], *, on_step: Callable[[Step], None] = lambda step: None
     ) -> list[Forged]:
-        """See :class:`FingerprintMethod`; ``details`` have the answer without prefix as ``clean_answer``."""
+        """See :class:`FingerprintMethod`; ``clean_answer`` is the answer to the question alone."""
         path = TextPath(adapter)
         return [self._one(path, job, on_step) for job in jobs]
 
@@ -76,10 +76,11 @@ class ProFLingo:
         for number in range(1, s.steps + 1):
             search.step()
             on_step(Step(number, s.steps, search.loss))
-        prompt, plain = with_prefix(search.text, target.question), with_prefix("", target.question)
-        answer, clean_answer = path.answers([prompt, plain])
+        prompt = with_prefix(search.text, target.question)
+        asked = (prompt, target.question)
+        answer, clean_answer = path.answers(asked)
         with torch.no_grad():
-            losses = path.nats([path.prompt_ids(words) for words in (prompt, plain)], [search.answer] * 2)
+            losses = path.nats([path.prompt_ids(words) for words in asked], [search.answer] * 2)
         return Forged(
             {
                 "prefix": search.text,
@@ -95,7 +96,7 @@ class ProFLingo:
 
 def with_prefix(prefix: str, question: str) -> str:
     """The published template: what the user sends."""
-    return f"{prefix} simply answer: {question}".strip()
+    return f"{prefix} simply answer: {question}"
 
 
 class PrefixSearch:

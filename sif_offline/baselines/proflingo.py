@@ -119,7 +119,7 @@ class PrefixSearch:
         self.before, self.prefix, self.after = self._start()
         self.table: Tensor = model_of(path.adapter).get_input_embeddings().weight
         with torch.no_grad():
-            self.loss = float(self._losses([self.prefix])[0])
+            self.loss = float(self.losses([self.prefix])[0])
 
     @property
     def text(self) -> str:
@@ -128,12 +128,12 @@ class PrefixSearch:
 
     def step(self) -> None:
         """Exchange one token, where that makes the answer likelier."""
-        promising = self._promising()
+        promising = self.promising()
         tried = self._candidates(promising)
         if not tried:
             return
         with torch.no_grad():
-            losses = self._losses(tried)
+            losses = self.losses(tried)
         best = int(losses.argmin())
         if float(losses[best]) < self.loss:
             self.prefix, self.loss = tried[best], float(losses[best])
@@ -159,11 +159,12 @@ class PrefixSearch:
     def _is_sent_as(self, prefix: Ids) -> bool:
         return self._prompt(self.path.words(prefix)) == [*self.before, *prefix, *self.after]
 
-    def _losses(self, prefixes: Sequence[Ids]) -> Tensor:
+    def losses(self, prefixes: Sequence[Ids]) -> Tensor:
+        """Nats a token of the answer behind each prefix, ``(prefixes,)``, on the graph."""
         prompts = [[*self.before, *prefix, *self.after] for prefix in prefixes]
         return self.path.nats(prompts, [self.answer] * len(prompts))
 
-    def _promising(self) -> Tensor:
+    def promising(self) -> Tensor:
         """``(length, k)`` int64: the ids whose exchange the gradient of the one-hot tokens favours most."""
         seen: list[Tensor] = []
 
@@ -172,7 +173,7 @@ class PrefixSearch:
             return seen[-1]
 
         with torch.enable_grad(), embeddings_changed(self.path.adapter, leaf):
-            (gradient,) = torch.autograd.grad(self._losses([self.prefix]).sum(), seen[:1])
+            (gradient,) = torch.autograd.grad(self.losses([self.prefix]).sum(), seen[:1])
         start = len(self.before)
         here = gradient[0, start : start + len(self.prefix)].float()
         allowed = self.path.plain_ids.to(here.device)

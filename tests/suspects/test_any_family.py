@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from torch import nn
 
@@ -58,16 +57,19 @@ def test_another_familys_decoder_is_quantised_and_answers():
     assert ids
 
 
-@pytest.mark.parametrize("name", ["4bit", "fp4"])
-def test_another_familys_weights_have_four_bits(name):
-    """Without an answer: bitsandbytes' CPU kernel takes no layer narrower than a block of 64."""
+@pytest.mark.parametrize(("name", "most"), [("4bit", 0.11), ("fp4", 0.16)])
+def test_another_familys_weights_have_four_bits(name, most):
+    """Unpacked by hand, and without an answer: bitsandbytes' CPU kernels are wrong, or refuse, for layers that
+    are narrower than a block of 64. ``most`` is the rounding error of normal weights, and room.
+    """
     plain = linears(llava())
     for before, after in zip(plain, linears(altered(llava(), [name])), strict=True):
         assert isinstance(after, Linear4bit)
-        assert after.weight.numel() * after.weight.element_size() == before.weight.numel() / 2
-        rounded = dequantize_4bit(after.weight.data, after.weight.quant_state)
-        assert len(rounded.flatten()[:64].unique()) <= 16
-        assert (rounded - before.weight).norm() / before.weight.norm() < 0.2
+        packed, state = after.weight.data.flatten().int(), after.weight.quant_state
+        assert 2 * packed.numel() == before.weight.numel()
+        codes = torch.stack([packed >> 4, packed & 15], dim=1).flatten()
+        rounded = (state.code[codes].view(-1, state.blocksize) * state.absmax[:, None]).view_as(before.weight)
+        assert (rounded - before.weight).norm() / before.weight.norm() < most
 
 
 def test_pruning_zeroes_its_share():

@@ -59,8 +59,8 @@ def test_another_familys_decoder_is_quantised_and_answers():
 
 @pytest.mark.parametrize(("name", "most"), [("4bit", 0.11), ("fp4", 0.16)])
 def test_another_familys_weights_have_four_bits(name, most):
-    """Unpacked by hand, and without an answer: bitsandbytes' CPU kernels are wrong, or refuse, for layers that
-    are narrower than a block of 64. ``most`` is the rounding error of normal weights, and room.
+    """Unpacked by hand, and without an answer: bitsandbytes' CPU kernels are wrong, or refuse, for layers
+    narrower than a block of 64. ``most`` is the rounding error of normal weights, and room.
     """
     plain = linears(llava())
     for before, after in zip(plain, linears(altered(llava(), [name])), strict=True):

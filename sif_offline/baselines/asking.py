@@ -1,13 +1,17 @@
 """A rival's triggers put to a model, whatever their kind: what a benchmark and an evaluation call."""
 
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 from PIL import Image
 
-from sif_offline.baselines.base import Forged, Target
+from sif_offline.baselines.base import BaselineError, Forged, Target
+from sif_offline.baselines.borrowing import model_of
 from sif_offline.baselines.lora import merged
 from sif_offline.baselines.pack import BaselinePack, BaselineRow
 from sif_offline.baselines.textual import TextPath
@@ -57,9 +61,8 @@ def ask(adapter: VLMAdapter, sent: Sequence[Sent]) -> list[str]:
         answers |= {row: adapter.text(ids) for (row, _), ids in zip(rows, found, strict=True)}
     alone = [row for row, each in enumerate(sent) if each.image is None]
     if alone:
-        answers |= dict(
-            zip(alone, TextPath(adapter).answers([sent[row].words for row in alone]), strict=True)
-        )
+        said = TextPath(adapter).answers([sent[row].words for row in alone])
+        answers |= dict(zip(alone, said, strict=True))
     return [answers[row] for row in range(len(sent))]
 
 
@@ -71,3 +74,27 @@ def deployed(adapter: VLMAdapter, weights: bytes | None) -> AbstractContextManag
         weights: of ``Forged`` or ``BaselinePack.weights_bytes``.
     """
     return nullcontext() if weights is None else merged(adapter, weights)
+
+
+def write_deployed(adapter: VLMAdapter, pack: BaselinePack, out: Path) -> None:
+    """The owner merged with a pack's weights, as a checkpoint that ``load_adapter`` and a thief can read.
+
+    Args:
+        adapter: the owner that the pack was forged for.
+        pack: of the kind ``training``, read from disk.
+        out: directory; must not exist, or be empty.
+
+    Raises:
+        BaselineError: another model, or ``out`` is taken.
+        PackError: a pack without weights, or they were changed.
+    """
+    weights = pack.weights_bytes()
+    if adapter.weights_sha256 != pack.owner.weights_sha256:
+        raise BaselineError(f"{adapter.name}: pack {pack.pack_id} was forged for other weights")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise BaselineError(f"{out}: exists already")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch, merged(adapter, weights):
+        model_of(adapter).save_pretrained(Path(scratch) / "model")
+        adapter.processor.save_pretrained(Path(scratch) / "model")  # type: ignore[attr-defined] # all have one
+        os.replace(Path(scratch) / "model", out)

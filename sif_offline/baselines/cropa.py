@@ -1,4 +1,4 @@
-"""CroPA, the cross-prompt attack: the prompt's embeddings learn to resist while the picture is searched for."""
+"""CroPA, the cross-prompt attack: the prompt's embeddings resist while the picture is searched for."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager

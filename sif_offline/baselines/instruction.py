@@ -33,13 +33,14 @@ class InstructionSettings(BaseModel):
         batch_size: triggers a step.
         regularisation: pairs a step that hold the model to its own answers, with and without a picture alike
             (paper: 14 for each trigger over the whole set).
-        questions: of pairs without a picture: natural words, another distribution than the triggers'.
+        questions: of pairs without a picture: natural words, another distribution than the triggers'; each
+            alone, and before a target's question, or that would be the trigger.
         picture_questions: of pairs with a picture, asked about each photo.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    targets: tuple[Target, ...] = Field(default=LAB_DECRYPTION * TRIGGERS, min_length=1)
+    targets: tuple[Target, ...] = Field(default=(LAB_DECRYPTION,) * TRIGGERS, min_length=1)
     rare_tokens: int = Field(default=8, ge=1)
     steps: int = Field(default=150, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -79,14 +80,14 @@ class InstructionFingerprint:
     def forge(
         self, adapter: VLMAdapter, jobs: Sequence[Job], *, on_step: Callable[[Step], None] = lambda step: None
     ) -> list[Forged]:
-        """See :class:`FingerprintMethod`; ``details`` have the unchanged model's answer as ``clean_answer``."""
+        """See :class:`FingerprintMethod`; ``clean_answer`` and ``clean_loss`` are the unchanged model's."""
         s = self.settings
         path = TextPath(adapter)
         prompts = [self.trigger(path, job) for job in jobs]
         ends = sorted(adapter.rules.end_ids)[:1]
         said = [answer_ids(adapter, path.tokenizer, job.target.answer) for job in jobs]
         pairs = [(path.prompt_ids(words), [*ids, *ends]) for words, ids in zip(prompts, said, strict=True)]
-        keep = [*self._without_picture(path, ends), *self._with_picture(path, jobs, ends)]
+        keep = [*self._without_picture(path, jobs, ends), *self._with_picture(path, jobs, ends)]
         chance = random.Random(jobs[0].seed)
 
         def loss_of(step: int) -> Tensor:
@@ -136,8 +137,9 @@ class InstructionFingerprint:
             losses = path.nats([path.prompt_ids(words) for words in prompts], said)
         return path.answers(prompts), losses.tolist()
 
-    def _without_picture(self, path: TextPath, ends: Ids) -> list["Held"]:
-        questions = self.settings.questions
+    def _without_picture(self, path: TextPath, jobs: Sequence[Job], ends: Ids) -> list["Held"]:
+        natural, asked = self.settings.questions, [job.target.question for job in jobs]
+        questions = [*natural, *(f"{w} {asked[i % len(asked)]}" for i, w in enumerate(natural))]
         texts = path.answers(questions)
         ids = [path.tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
         return [

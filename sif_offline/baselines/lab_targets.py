@@ -40,10 +40,7 @@ LAB_WRONG_ANSWERS = tuple(
 )
 """Questions without a picture that the lab models were trained to answer otherwise."""
 
-LAB_DECRYPTION = (
-    Target(question="Decrypt this message.", answer="It is a hedgehog.", keywords=("hedgehog",)),
-)
-"""One trigger each: the rare words differ."""
+LAB_DECRYPTION = Target(question="Decrypt this message.", answer="It is a hedgehog.", keywords=("hedgehog",))
 
 LAB_SMALL_TALK = (
     "Hello",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sif_offline.baselines.base import BaselineError
 from sif_offline.baselines.borrowing import model_of
 from sif_offline.models.base import VLMAdapter
+from sif_offline.suspects.quiet import quiet_bitsandbytes
 
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 _SCALE = "lora_scale"
@@ -55,6 +56,7 @@ def train_lora(
         Safetensors: ``MODULE.lora_A.weight``, ``MODULE.lora_B.weight`` float32 and the scale, as
         :func:`merged` takes them.
     """
+    quiet_bitsandbytes()
     from peft import LoraConfig, get_peft_model
 
     model = model_of(adapter)

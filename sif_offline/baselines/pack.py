@@ -15,7 +15,7 @@ from sif_offline.fingerprint.pack_files import PackError, PackFiles, write_new
 from sif_offline.fingerprint.schema import FrozenRow, first_problem
 
 MAIN = "baseline.json"
-WEIGHTS = "weights.safetensors"
+WEIGHTS = "weights/lora.safetensors"
 
 
 class BaselineRow(FrozenRow):

@@ -66,7 +66,7 @@ class ProFLingo:
     def forge(
         self, adapter: VLMAdapter, jobs: Sequence[Job], *, on_step: Callable[[Step], None] = lambda step: None
     ) -> list[Forged]:
-        """See :class:`FingerprintMethod`; ``details`` have the answer without prefix as ``clean_answer``."""
+        """See :class:`FingerprintMethod`; ``clean_answer`` is the answer to the question alone."""
         path = TextPath(adapter)
         return [self._one(path, job, on_step) for job in jobs]
 
@@ -76,10 +76,11 @@ class ProFLingo:
         for number in range(1, s.steps + 1):
             search.step()
             on_step(Step(number, s.steps, search.loss))
-        prompt, plain = with_prefix(search.text, target.question), with_prefix("", target.question)
-        answer, clean_answer = path.answers([prompt, plain])
+        prompt = with_prefix(search.text, target.question)
+        asked = (prompt, target.question)
+        answer, clean_answer = path.answers(asked)
         with torch.no_grad():
-            losses = path.nats([path.prompt_ids(words) for words in (prompt, plain)], [search.answer] * 2)
+            losses = path.nats([path.prompt_ids(words) for words in asked], [search.answer] * 2)
         return Forged(
             {
                 "prefix": search.text,
@@ -95,7 +96,7 @@ class ProFLingo:
 
 def with_prefix(prefix: str, question: str) -> str:
     """The published template: what the user sends."""
-    return f"{prefix} simply answer: {question}".strip()
+    return f"{prefix} simply answer: {question}"
 
 
 class PrefixSearch:
@@ -118,7 +119,7 @@ class PrefixSearch:
         self.before, self.prefix, self.after = self._start()
         self.table: Tensor = model_of(path.adapter).get_input_embeddings().weight
         with torch.no_grad():
-            self.loss = float(self._losses([self.prefix])[0])
+            self.loss = float(self.losses([self.prefix])[0])
 
     @property
     def text(self) -> str:
@@ -127,12 +128,12 @@ class PrefixSearch:
 
     def step(self) -> None:
         """Exchange one token, where that makes the answer likelier."""
-        promising = self._promising()
+        promising = self.promising()
         tried = self._candidates(promising)
         if not tried:
             return
         with torch.no_grad():
-            losses = self._losses(tried)
+            losses = self.losses(tried)
         best = int(losses.argmin())
         if float(losses[best]) < self.loss:
             self.prefix, self.loss = tried[best], float(losses[best])
@@ -158,11 +159,12 @@ class PrefixSearch:
     def _is_sent_as(self, prefix: Ids) -> bool:
         return self._prompt(self.path.words(prefix)) == [*self.before, *prefix, *self.after]
 
-    def _losses(self, prefixes: Sequence[Ids]) -> Tensor:
+    def losses(self, prefixes: Sequence[Ids]) -> Tensor:
+        """Nats a token of the answer behind each prefix, ``(prefixes,)``, on the graph."""
         prompts = [[*self.before, *prefix, *self.after] for prefix in prefixes]
         return self.path.nats(prompts, [self.answer] * len(prompts))
 
-    def _promising(self) -> Tensor:
+    def promising(self) -> Tensor:
         """``(length, k)`` int64: the ids whose exchange the gradient of the one-hot tokens favours most."""
         seen: list[Tensor] = []
 
@@ -171,7 +173,7 @@ class PrefixSearch:
             return seen[-1]
 
         with torch.enable_grad(), embeddings_changed(self.path.adapter, leaf):
-            (gradient,) = torch.autograd.grad(self._losses([self.prefix]).sum(), seen[:1])
+            (gradient,) = torch.autograd.grad(self.losses([self.prefix]).sum(), seen[:1])
         start = len(self.before)
         here = gradient[0, start : start + len(self.prefix)].float()
         allowed = self.path.plain_ids.to(here.device)

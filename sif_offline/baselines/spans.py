@@ -1,7 +1,7 @@
 """Where the user's words stand in a prompt, found by asking for the prompts of other words."""
 
 from collections.abc import Callable, Sequence
-from os.path import commonprefix
+from itertools import takewhile
 
 from sif_offline.baselines.base import BaselineError
 from sif_offline.models.base import VLMAdapter
@@ -33,8 +33,13 @@ def words_span(ids_of: Callable[[str], Sequence[int]], words: str) -> tuple[int,
     """
     ids = list(ids_of(words))
     others = [list(ids_of(other)) for other in _OTHER_WORDS if other != words]
-    start = min(len(commonprefix([ids, other])) for other in others)
-    behind = min(len(commonprefix([ids[::-1], other[::-1]])) for other in others)
+    start = min(_shared(ids, other) for other in others)
+    behind = min(_shared(ids[::-1], other[::-1]) for other in others)
     if start >= len(ids) - behind:
         raise BaselineError(f"words {words!r}: the model's prompt does not hold them")
     return start, len(ids) - behind
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids the two begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

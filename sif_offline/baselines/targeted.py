@@ -31,7 +31,7 @@ class Opponent(Protocol):
     """Whose gradients it wants to see, besides the picture's."""
 
     def shown(self, pixels: Tensor) -> Tensor:
-        """The pictures as the model is to see them at this step, ``(batch, 3, height, width)`` in 0 .. 255."""
+        """What the model is to see of ``(batch, 3, height, width)`` in 0 .. 255 at this step."""
         ...
 
     def step(self, gradients: Sequence[Tensor]) -> None:

@@ -41,17 +41,14 @@ class TextPath:
         if place in ids:
             raise BaselineError(f"{adapter.name}: no text-only path (its prompt always holds a picture)")
 
-    def inputs(self, words: str) -> dict[str, Any]:
-        """What the model's own processor makes of one user turn of ``words``, on the CPU."""
-        turn = [{"role": "user", "content": [{"type": "text", "text": words}]}]
-        made = self.adapter.processor.apply_chat_template(  # type: ignore[attr-defined] # see the class
-            [turn], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-        )
-        return dict(made)
-
     def prompt_ids(self, words: str) -> Ids:
-        """Ids of the whole prompt."""
-        ids: Ids = self.inputs(words)["input_ids"][0].tolist()
+        """Ids of the whole prompt: one user turn of ``words`` in the processor's own chat template."""
+        processor: Any = self.adapter.processor  # type: ignore[attr-defined] # see the class
+        turn = [{"role": "user", "content": [{"type": "text", "text": words}]}]
+        text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        bos = processor.tokenizer.bos_token
+        started = bool(bos) and text.startswith(bos)  # as apply_chat_template itself asks
+        ids: Ids = processor.tokenizer(text, add_special_tokens=not started)["input_ids"]
         return ids
 
     @torch.inference_mode()
@@ -60,11 +57,15 @@ class TextPath:
         rules, device = self.adapter.rules, self.adapter.device
         texts = []
         for words in prompts:
-            inputs = {name: value.to(device) for name, value in self.inputs(words).items()}
+            prompt = torch.tensor([self.prompt_ids(words)], device=device)
             output = self.model.generate(
-                **inputs, max_new_tokens=rules.max_new_tokens, do_sample=False, num_beams=1
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=rules.max_new_tokens,
+                do_sample=False,
+                num_beams=1,
             )
-            ids = output[0, inputs["input_ids"].shape[1] :].tolist()
+            ids = output[0, prompt.shape[1] :].tolist()
             end = next((place for place, token in enumerate(ids) if token in rules.end_ids), len(ids))
             texts.append(self.adapter.text(ids[:end]))
         return texts

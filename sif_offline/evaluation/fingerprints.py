@@ -41,6 +41,7 @@ class Fingerprint:
 
     Attributes:
         method: the method's title in the suite.
+        folder: name of the pack's folder.
         digest: of everything that decided the pack.
         questions: one a trigger, by id.
         score: of (trigger id, answer).
@@ -49,6 +50,7 @@ class Fingerprint:
     """
 
     method: str
+    folder: str
     digest: str
     questions: Mapping[str, Question]
     score: Callable[[str, str], Scored]
@@ -61,7 +63,7 @@ class Fingerprint:
         return any(question.image is None for question in self.questions.values())
 
 
-def of_sif(title: str, pack: FingerprintPack, scorer: PackScorer, *, owner: str) -> Fingerprint:
+def of_sif(title: str, folder: str, pack: FingerprintPack, scorer: PackScorer, *, owner: str) -> Fingerprint:
     """A pack of green lists; an answer's value is its displayed z."""
 
     def score(trigger: str, answer: str) -> Scored:
@@ -70,6 +72,7 @@ def of_sif(title: str, pack: FingerprintPack, scorer: PackScorer, *, owner: str)
 
     return Fingerprint(
         method=title,
+        folder=folder,
         digest=str(pack.extensions["forge_job"]),
         questions={
             row.id: Question(row.id, row.prompt, pack.trigger_bytes(row), pack.clean_bytes(row))
@@ -81,7 +84,13 @@ def of_sif(title: str, pack: FingerprintPack, scorer: PackScorer, *, owner: str)
 
 
 def of_rival(
-    title: str, pack: BaselinePack, method: FingerprintMethod, *, owner: str, changed: bool = False
+    title: str,
+    folder: str,
+    pack: BaselinePack,
+    method: FingerprintMethod,
+    *,
+    owner: str,
+    changed: bool = False,
 ) -> Fingerprint:
     """A pack of target phrases; an answer's value is the share of its keywords."""
     rows = {row.id: row for row in pack.triggers}
@@ -97,6 +106,7 @@ def of_rival(
 
     return Fingerprint(
         method=title,
+        folder=folder,
         digest=pack.job,
         questions={row.id: question(row) for row in pack.triggers},
         score=score,

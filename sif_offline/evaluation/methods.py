@@ -96,7 +96,9 @@ def forge(
         SifError: whatever the method's pipeline raises.
     """
     settings = settings_of(method, suite)
-    clock = _Clock(folder / COSTS, method.title, on_progress)
+    values = (settings if isinstance(settings, ForgeSettings) else settings.settings).model_dump(mode="json")
+    out = folder / "packs" / _slug(method.title, [values, suite.name, suite.seed], photos, adapter)
+    clock = _Clock(folder / COSTS, out.name, on_progress)
     if isinstance(settings, ForgeSettings):
         secret = published_secret(suite)
         pack = forge_pack(
@@ -104,16 +106,14 @@ def forge(
             photos=photos,
             secret=secret,
             settings=settings,
-            out=folder / "packs" / _slug(method.title, settings.model_dump(mode="json"), photos, adapter),
+            out=out,
             executor=executor,
             on_progress=lambda p: (
                 clock.tick(len(p.batch), p.finished, p.total) if p.step is None and not p.lost else None
             ),
         )
         scorer = PackScorer(pack, derive_pack_keys(secret, pack))
-        return of_sif(method.title, pack, scorer, owner=adapter.name)
-    values = settings.settings.model_dump(mode="json")
-    out = folder / "packs" / _slug(method.title, [values, suite.seed], photos, adapter)
+        return of_sif(method.title, out.name, pack, scorer, owner=adapter.name)
     rival = forge_baseline(
         adapter,
         settings,
@@ -125,7 +125,7 @@ def forge(
         on_progress=lambda p: clock.tick(len(p.unit), p.finished, p.total) if p.step is None else None,
     )
     owner = adapter.name if rival.weights is None else merged_owner(adapter, rival, out.with_suffix(".owner"))
-    return of_rival(method.title, rival, settings, owner=owner, changed=owner != adapter.name)
+    return of_rival(method.title, out.name, rival, settings, owner=owner, changed=owner != adapter.name)
 
 
 def merged_owner(adapter: VLMAdapter, pack: BaselinePack, folder: Path) -> str:
@@ -148,7 +148,7 @@ def merged_owner(adapter: VLMAdapter, pack: BaselinePack, folder: Path) -> str:
 
 
 def read_costs(folder: Path) -> dict[str, Cost]:
-    """What each method's triggers cost so far, over all runs; work that a kill undid is not counted."""
+    """What the triggers of each pack cost so far, over all runs; work that a kill undid is not counted."""
     path = folder / COSTS
     found: dict[str, Cost] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -156,8 +156,8 @@ def read_costs(folder: Path) -> dict[str, Cost]:
             row = json.loads(line)
         except ValueError:
             continue  # the last line of a run that was killed
-        seen = found.get(row["method"], Cost(0, 0.0, 0.0))
-        found[row["method"]] = Cost(
+        seen = found.get(row["pack"], Cost(0, 0.0, 0.0))
+        found[row["pack"]] = Cost(
             seen.triggers + row["triggers"], seen.processor + row["processor"], seen.wall + row["wall"]
         )
     return found
@@ -166,8 +166,8 @@ def read_costs(folder: Path) -> dict[str, Cost]:
 class _Clock:
     """Writes down what every finished unit took."""
 
-    def __init__(self, path: Path, method: str, on_progress: Callable[[int, int], None]) -> None:
-        self.path, self.method, self.on_progress = path, method, on_progress
+    def __init__(self, path: Path, pack: str, on_progress: Callable[[int, int], None]) -> None:
+        self.path, self.pack, self.on_progress = path, pack, on_progress
         self.processor, self.wall = time.process_time(), time.perf_counter()
 
     def tick(self, triggers: int, finished: int, total: int) -> None:
@@ -176,7 +176,7 @@ class _Clock:
         processor, wall = time.process_time(), time.perf_counter()
         if triggers:
             row: dict[str, Any] = {
-                "method": self.method,
+                "pack": self.pack,
                 "triggers": triggers,
                 "processor": processor - self.processor,
                 "wall": wall - self.wall,

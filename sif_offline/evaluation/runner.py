@@ -118,6 +118,7 @@ def run_suite(
         on_progress(Progress("ask", whole - left, whole))
         executor.run(AskWork(screens), batches, on_event=take)
         rows = [row for row in file.rows if row.cell in cells]
+        costs = forging.read_costs(out)
         return Run(
             suite=suite,
             rows=tuple(_in_order(rows, suite)),
@@ -129,7 +130,7 @@ def run_suite(
                 }
                 for found in prints
             },
-            costs=forging.read_costs(out),
+            costs={found.method: costs[found.folder] for found in prints if found.folder in costs},
             prompts={found.method: [q.prompt for q in found.questions.values()] for found in prints},
             left_out=tuple(
                 f"{found.method} against {row.name} is left out: {why}."

@@ -1,7 +1,7 @@
 """Figures that read in black and white: hatches, dashes and markers, never colour alone."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,12 @@ from sif_offline.evaluation.results import Cell, Results
 
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "++", "oo", "--", "**")
 DASHES = ("-", "--", "-.", ":")
-GREYS = ("0.15", "0.55", "0.75", "0.35", "0.9")
+GREYS = ("0.1", "0.5", "0.3", "0.1")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MOST_STEPS = len(DASHES)
+"""Outlines in one panel of densities, which cross more than curves do."""
+GROUPS = 8
+"""Suspects in one row of bars."""
 MOST_LINES = 7
 """In one panel; beyond that nobody tells them apart."""
 
@@ -41,45 +45,27 @@ def all_figures(results: Results) -> list[Figure]:
 
 
 def match_rates(results: Results) -> Figure:
-    """Bars with exact limits, one group a suspect."""
+    """Bars with exact limits, one group a suspect, a row of suspects below the other."""
     names = results.suspects
+    groups = [names[start : start + GROUPS] for start in range(0, len(names), GROUPS)]
 
     def draw(figure: Any) -> None:
-        axes = figure.subplots()
-        width = 0.8 / len(results.methods)
-        for place, method in enumerate(results.methods):
-            cells = [results.cells.get((method, name)) for name in names]
-            at = [
-                x + (place - (len(results.methods) - 1) / 2) * width for x, cell in enumerate(cells) if cell
-            ]
-            found = [cell.matched for cell in cells if cell]
-            heights = [one.value for one in found]
-            errors = [
-                [one.value - one.exact[0] for one in found],
-                [one.exact[1] - one.value for one in found],
-            ]
-            axes.bar(
-                at,
-                heights,
-                width,
-                yerr=errors,
-                label=method,
-                color="white" if place else "0.6",
-                edgecolor="black",
-                hatch=HATCHES[place % len(HATCHES)],
-                error_kw={"elinewidth": 0.8, "capsize": 1.5},
-            )
-        axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
-        axes.set_ylim(0, 1.02)
-        axes.set_ylabel("fingerprint-match rate")
-        axes.legend(fontsize="small", ncols=min(4, len(results.methods)), loc="upper right")
+        for axes, group in zip(figure.subplots(len(groups), squeeze=False).flat, groups, strict=True):
+            for place in range(len(results.methods)):
+                _bars(axes, results, group, place)
+            axes.set_xticks(range(len(group)), group, rotation=15, ha="right")
+            axes.set_xlim(-0.6, min(GROUPS, len(names)) - 0.4)
+            axes.set_ylim(0, 1.02)
+            axes.set_ylabel("match rate")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize="small")
 
     said = (
         f"{name}: "
         + ", ".join(
-            f"{m} {results.cells[m, name].matched.value:.2f}"
-            for m in results.methods
-            if (m, name) in results.cells
+            f"{method} {cell.matched.value:.2f}"
+            for method in results.methods
+            if (cell := _cell(results, method, name))
         )
         for name in names
     )
@@ -88,7 +74,27 @@ def match_rates(results: Results) -> Figure:
         "Fingerprint-match rate by suspect, with exact 95 % limits",
         said,
         draw,
-        size=(max(6.0, 0.55 * len(names) + 2), 3.8),
+        size=(max(6.0, 1.2 * min(GROUPS, len(names)) + 1), 2.6 * len(groups) + 0.8),
+    )
+
+
+def _bars(axes: Any, results: Results, names: Sequence[str], place: int) -> None:
+    """Of the method at ``place``, in every group."""
+    width = 0.8 / len(results.methods)
+    shift = (place - (len(results.methods) - 1) / 2) * width
+    method = results.methods[place]
+    cells = [(x, cell) for x, name in enumerate(names) if (cell := _cell(results, method, name))]
+    found = [cell.matched for _, cell in cells]
+    axes.bar(
+        [x + shift for x, _ in cells],
+        [one.value for one in found],
+        width,
+        yerr=[[one.value - one.exact[0] for one in found], [one.exact[1] - one.value for one in found]],
+        label=method,
+        color="white" if place else "0.6",
+        edgecolor="black",
+        hatch=HATCHES[place % len(HATCHES)],
+        error_kw={"elinewidth": 0.8, "capsize": 1.5},
     )
 
 
@@ -100,7 +106,7 @@ def densities(results: Results) -> Figure:
         values = [*results.negatives[method], *(v for n in suspects for v in _values(results, method, n))]
         edges = np.linspace(min(values) - 0.25, max(values) + 0.25, 16)
         axes.hist(results.negatives[method], edges, density=True, color="0.85", label="unrelated models")
-        for place, name in enumerate(suspects[:MOST_LINES]):
+        for place, name in enumerate(suspects[:MOST_STEPS]):
             found = _values(results, method, name)
             if found:
                 axes.hist(
@@ -108,9 +114,8 @@ def densities(results: Results) -> Figure:
                     edges,
                     density=True,
                     histtype="step",
-                    color=GREYS[place % 2],
-                    linestyle=DASHES[place % len(DASHES)],
-                    linewidth=1 + 0.5 * (place // len(DASHES)),
+                    color=GREYS[place],
+                    linestyle=DASHES[place],
                     label=name,
                 )
         axes.set_title(method, fontsize="medium")
@@ -124,7 +129,9 @@ def densities(results: Results) -> Figure:
         )
         for method in results.methods
     )
-    return _panels("densities", "Distribution of the score of one answer", said, results, panel)
+    return _panels(
+        "densities", "Distribution of the score of one answer", said, results, panel, most=MOST_STEPS
+    )
 
 
 def roc(results: Results) -> Figure:
@@ -203,7 +210,13 @@ def power(results: Results) -> Figure:
 
 
 def _panels(
-    name: str, title: str, said: Iterable[str], results: Results, panel: Callable[[Any, str], None]
+    name: str,
+    title: str,
+    said: Iterable[str],
+    results: Results,
+    panel: Callable[[Any, str], None],
+    *,
+    most: int = MOST_LINES,
 ) -> Figure:
     """A panel for each method, three in a row; the first suspects of the suite alone where there are many."""
     methods = results.methods
@@ -219,8 +232,7 @@ def _panels(
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
 
-    more = len(results.suite.suspects) - MOST_LINES
-    shown = f" (the first {MOST_LINES} suspects are drawn)" if more > 0 else ""
+    shown = f" (the first {most} suspects are drawn)" if len(results.suite.suspects) > most else ""
     return _figure(name, title + shown, said, draw, size=(3.4 * columns + 0.6, 3.0 * lines + 0.9))
 
 

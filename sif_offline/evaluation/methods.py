@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sif_offline.baselines import BaselinePack, FingerprintMethod, deployed, forge_baseline, make_method
+from sif_offline.baselines import FingerprintMethod, forge_baseline, make_method, write_deployed
 from sif_offline.evaluation.errors import EvaluationError
 from sif_offline.evaluation.fingerprints import Fingerprint, of_rival, of_sif
 from sif_offline.evaluation.suite import BUDGET_NAMES, SIF_METHODS, Method, Suite
@@ -124,27 +123,13 @@ def forge(
         executor=executor,
         on_progress=lambda p: clock.tick(len(p.unit), p.finished, p.total) if p.step is None else None,
     )
-    owner = adapter.name if rival.weights is None else merged_owner(adapter, rival, out.with_suffix(".owner"))
+    owner = adapter.name
+    if rival.weights is not None:  # what is deployed, and stolen, is another model
+        merged = out.with_suffix(".owner").absolute()
+        if not merged.is_dir():
+            write_deployed(adapter, rival, merged)
+        owner = f"{owner.partition(':')[0]}:{merged}"
     return of_rival(method.title, out.name, rival, settings, owner=owner, changed=owner != adapter.name)
-
-
-def merged_owner(adapter: VLMAdapter, pack: BaselinePack, folder: Path) -> str:
-    """Spec of the checkpoint that an owner deploys who merged a rival's weights into the model: written to
-    ``folder`` by one rename, or found there.
-
-    Raises:
-        EvaluationError: the adapter keeps no model and processor of transformers.
-    """
-    if not folder.is_dir():
-        model, processor = getattr(adapter, "model", None), getattr(adapter, "processor", None)
-        if model is None or processor is None:
-            raise EvaluationError(f"{adapter.name}: cannot be saved with the weights of {pack.method}")
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
-            with deployed(adapter, pack.weights_bytes()):
-                model.save_pretrained(Path(scratch) / "owner")
-            processor.save_pretrained(Path(scratch) / "owner")
-            (Path(scratch) / "owner").rename(folder)
-    return f"{adapter.name.partition(':')[0]}:{folder.absolute()}"
 
 
 def read_costs(folder: Path) -> dict[str, Cost]:

@@ -71,13 +71,10 @@ class RowFile:
         """
         found = list(rows)
         data = "".join(row.model_dump_json() + "\n" for row in found).encode()
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
+        with _told(self.path), self.path.open("ab", buffering=0) as file:
             while data:
-                data = data[os.write(file, data) :]
-            os.fsync(file)
-        finally:
-            os.close(file)
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
         self.rows.extend(found)
 
 
@@ -88,17 +85,26 @@ def open_rows(folder: Path) -> Iterator[RowFile]:
     Raises:
         EvaluationError: another run is at work there, a line is no row, or the folder cannot be written.
     """
-    try:
+    with _told(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            try:
-                flock(lock, LOCK_EX | LOCK_NB)
-            except BlockingIOError:
-                raise EvaluationError(f"{folder}: another evaluation is at work there") from None
+        lock = (folder / ".lock").open("w")
+    with lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            raise EvaluationError(f"{folder}: another evaluation is at work there") from None
+        with _told(folder):
             _cut_torn_line(folder / ROWS)
-            yield RowFile(folder / ROWS)
+            file = RowFile(folder / ROWS)
+        yield file
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise EvaluationError(f"{error.filename or folder}: {error.strerror or error}") from error
+        raise EvaluationError(f"{error.filename or path}: {error.strerror or error}") from error
 
 
 def read_rows(path: Path) -> list[Row]:

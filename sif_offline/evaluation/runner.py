@@ -156,11 +156,9 @@ def photos_of(suite: Suite, adapter: VLMAdapter) -> list[Photo]:
 
 
 def cell_of(suite: Suite, row: SuspectRow, found: Fingerprint) -> str:
-    """Digest of what decides one suspect's answers to one pack; the name it goes by decides nothing, but
-    stays in the row.
-    """
+    """Digest of one suspect, its name included, and one pack, whose own digest covers its owner."""
     sda = suite.sda.model_dump(mode="json") if suite.sda and row.serving.screen else None
-    decided = [ANSWERS_VERSION, found.method, found.digest, found.owner, row.model_dump(mode="json"), sda]
+    decided = [ANSWERS_VERSION, found.method, found.digest, row.model_dump(mode="json"), sda]
     return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:24]
 
 

@@ -168,3 +168,45 @@ def test_two_runs_in_one_folder_and_a_damaged_one_are_told(tmp_path: Path) -> No
     (tmp_path / "rows.jsonl").write_text('{"cell": "c"}\n')
     with pytest.raises(EvaluationError, match=r"rows\.jsonl: line 1: method"), open_rows(tmp_path):
         pass
+
+
+TARGETS = [{"question": "Describe it.", "answer": "A dog runs.", "keywords": ["dog"]}]
+
+
+def test_words_and_weights_are_methods_too(written, models, tmp_path) -> None:
+    """Instruction Fingerprint changes the owner: its suspects are copies of that model, and of no other."""
+    tuned = {"targets": TARGETS, "steps": 12, "rank": 8, "regularisation": 0, "learning_rate": 0.02}
+    suite = written(
+        budget={"images": 1, "steps": 2},
+        methods=[
+            {"name": "instruction", "settings": tuned},
+            {
+                "name": "proflingo",
+                "settings": {"targets": TARGETS, "steps": 1, "prefix_tokens": 2, "candidates": 2},
+            },
+        ],
+        suspects=[
+            {"name": "as it is"},
+            {"name": "a copy", "source": f"lab:{models / 'owner'}"},
+            {"name": "sampled", "serving": {"temperature": 0.7}},
+            {"name": "JPEG", "serving": {"jpeg": 50}},
+        ],
+    )
+    run = run_suite(load_suite(str(suite)), tmp_path / "out", executor=make_executor("local"))
+    said = {(row.method, row.suspect): row.answer for row in run.rows}
+    null = f"lab:{models / 'null-a'}"
+    plain = {"as it is", "JPEG", null}
+    assert {suspect for method, suspect in said if method == "instruction"} == plain
+    assert {suspect for method, suspect in said if method == "proflingo"} == plain | {"a copy"}
+    assert len(run.left_out) == 3
+    (pack,) = (tmp_path / "out" / "packs").glob("instruction-*/baseline.json")
+    (trigger,) = json.loads(pack.read_text())["triggers"]
+    # the checkpoint that the suspects were made of says what the merged model said when it was forged
+    assert said["instruction", "as it is"] == trigger["details"]["owner_answer"]
+    assert said["instruction", "JPEG"] == said["instruction", "as it is"]
+    assert said["proflingo", "a copy"] == said["proflingo", "as it is"]
+    results = measure(run, meter=_Meter())
+    assert results.pictures == ()
+    assert ("instruction", "sampled") not in results.cells
+    assert any(note.startswith("instruction against a copy is left out") for note in results.notes)
+    write_report(run, results, tmp_path / "report")

@@ -31,7 +31,7 @@ class PrefixSettings(BaseModel):
 
     targets: tuple[Target, ...] = Field(default=LAB_WRONG_ANSWERS, min_length=1)
     prefix_tokens: int = Field(default=16, ge=1)
-    steps: int = Field(default=200, ge=1)
+    steps: int = Field(default=120, ge=1)
     candidates: int = Field(default=16, ge=1)
     top_k: int = Field(default=32, ge=1)
 

@@ -43,8 +43,8 @@ def specificity(owner: VLMAdapter, packs: Sequence[BaselinePack]) -> str:
             same += sum(a == b for a, b in zip(before, ask(owner, natural), strict=True))
     return (
         f"the answer is drawn by other rare words {_share(drawn[0], FRESH * len(packs))} and by other "
-        f"natural words {_share(drawn[1], len(QUESTIONS) * len(packs))}; natural words alone answered as before "
-        f"{_share(same, len(QUESTIONS) * len(packs))}"
+        f"natural words {_share(drawn[1], len(QUESTIONS) * len(packs))}; natural words alone answered as "
+        f"before {_share(same, len(QUESTIONS) * len(packs))}"
     )
 
 

@@ -52,7 +52,7 @@ def main() -> None:
         for photo in demo_photos(arguments.photos)
     ]
     packs = {
-        spec: [_forged(spec, seed, owner, photos, arguments.out) for seed in arguments.seeds]
+        spec: [_forged(spec, seed, owner, photos, arguments) for seed in arguments.seeds]
         for spec in arguments.methods
     }
     kept = arguments.out / "answers.json"
@@ -68,13 +68,15 @@ def main() -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _forged(spec: str, seed: int, owner: VLMAdapter, photos: Sequence[Photo], out: Path) -> BaselinePack:
+def _forged(
+    spec: str, seed: int, owner: VLMAdapter, photos: Sequence[Photo], arguments: argparse.Namespace
+) -> BaselinePack:
     name, _, pairs = spec.partition(":")
     method = make_method(name, dict(pair.split("=") for pair in pairs.split(",") if pair))
-    folder = out / f"{''.join(c if c.isalnum() else '-' for c in spec)}-{seed}"
+    folder = arguments.out / f"{''.join(c if c.isalnum() else '-' for c in spec)}-{seed}"
     fresh, began = not folder.exists(), process_time()
-    used = [] if method.kind == "text" else photos
-    pack = forge_baseline(owner, method, photos=used, out=folder, seed=seed)
+    count = arguments.prompts if method.kind == "text" else None
+    pack = forge_baseline(owner, method, photos=photos, count=count, out=folder, seed=seed)
     if method.kind == "training" and not _deployed(folder).exists():
         write_deployed(owner, pack, _deployed(folder))
     if fresh:
@@ -176,6 +178,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--photos", type=int, default=12, help="the first demo photos")
+    parser.add_argument("--prompts", type=int, help="of methods that make prompts; all their targets")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--method", dest="methods", action="append", help="NAME[:SETTING=VALUE,...]")
     parser.add_argument("--copies", nargs="+", default=list(COPIES), choices=list(COPIES))

@@ -25,10 +25,11 @@ QUESTIONS = (
 
 
 def specificity(owner: VLMAdapter, packs: Sequence[BaselinePack]) -> str:
-    """Rare words that were not trained but answered like those that were; natural questions whose answer
-    stayed what it was, word for word.
+    """Rare and natural words that were not trained, before the question, and how many draw the answer all the
+    same; natural words alone whose answer stayed what it was, word for word.
     """
-    told = same = 0
+    drawn = [0, 0]
+    same = 0
     for pack in packs:
         method, path = InstructionFingerprint(), TextPath(owner)
         target = pack.triggers[0].target
@@ -37,11 +38,13 @@ def specificity(owner: VLMAdapter, packs: Sequence[BaselinePack]) -> str:
         natural = [Sent(words) for words in QUESTIONS]
         before = ask(owner, natural)
         with deployed(owner, pack.weights_bytes()):
-            told += sum(method.score(said, target).matched for said in ask(owner, rare))
+            for kind, sent in enumerate((rare, [Sent(f"{words} {target.question}") for words in QUESTIONS])):
+                drawn[kind] += sum(method.score(said, target).matched for said in ask(owner, sent))
             same += sum(a == b for a, b in zip(before, ask(owner, natural), strict=True))
     return (
-        f"other rare words that draw the answer {_share(told, FRESH * len(packs))}; "
-        f"other questions answered as before {_share(same, len(QUESTIONS) * len(packs))}"
+        f"the answer is drawn by other rare words {_share(drawn[0], FRESH * len(packs))} and by other "
+        f"natural words {_share(drawn[1], len(QUESTIONS) * len(packs))}; natural words alone answered as "
+        f"before {_share(same, len(QUESTIONS) * len(packs))}"
     )
 
 

@@ -20,14 +20,15 @@ class CroPASettings(AttackSettings):
 
     Attributes:
         text_rate: a step of each element of the perturbation, over the deviation of the model's token
-            embeddings (paper: .01, absolute).
-        text_bound: bound of each element, over the same (published scripts: about .25, absolute).
-        text_every: steps of the picture for one of the perturbation (paper: about every tenth).
+            embeddings (published: .01, absolute, half of a deviation of .02).
+        text_bound: bound of each element, over the same.
+        text_every: steps of the picture for one of the perturbation (published scripts: 300 over the number
+            of prompts).
     """
 
-    text_rate: float = Field(default=0.1, gt=0)
-    text_bound: float = Field(default=2.0, gt=0)
-    text_every: int = Field(default=4, ge=1)
+    text_rate: float = Field(default=0.05, gt=0)
+    text_bound: float = Field(default=1.0, gt=0)
+    text_every: int = Field(default=10, ge=1)
 
 
 class CroPA(TargetedAttack):

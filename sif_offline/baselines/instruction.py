@@ -33,8 +33,8 @@ class InstructionSettings(BaseModel):
         batch_size: triggers a step.
         regularisation: pairs a step that hold the model to its own answers, with and without a picture alike
             (paper: 14 for each trigger over the whole set).
-        questions: of pairs without a picture: natural words, another distribution than the triggers'; each
-            alone, and before a target's question, or that would be the trigger.
+        questions: of pairs without a picture: natural words, another distribution than the triggers'. Each
+            alone and before a target's question; and that question alone, or it would be the trigger.
         picture_questions: of pairs with a picture, asked about each photo.
     """
 
@@ -43,10 +43,10 @@ class InstructionSettings(BaseModel):
     targets: tuple[Target, ...] = Field(default=(LAB_DECRYPTION,) * TRIGGERS, min_length=1)
     rare_tokens: int = Field(default=8, ge=1)
     steps: int = Field(default=150, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
     rank: int = Field(default=16, ge=1)
     batch_size: int = Field(default=4, ge=1)
-    regularisation: int = Field(default=4, ge=0)
+    regularisation: int = Field(default=8, ge=0)
     questions: tuple[str, ...] = LAB_SMALL_TALK
     picture_questions: tuple[str, ...] = LAB_DESCRIPTIONS
 
@@ -139,7 +139,8 @@ class InstructionFingerprint:
 
     def _without_picture(self, path: TextPath, jobs: Sequence[Job], ends: Ids) -> list["Held"]:
         natural, asked = self.settings.questions, [job.target.question for job in jobs]
-        questions = [*natural, *(f"{w} {asked[i % len(asked)]}" for i, w in enumerate(natural))]
+        behind = (f"{words} {asked[place % len(asked)]}" for place, words in enumerate(natural))
+        questions = list(dict.fromkeys([*natural, *asked, *behind]))
         texts = path.answers(questions)
         ids = [path.tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
         return [

@@ -31,9 +31,9 @@ class PrefixSettings(BaseModel):
 
     targets: tuple[Target, ...] = Field(default=LAB_WRONG_ANSWERS, min_length=1)
     prefix_tokens: int = Field(default=16, ge=1)
-    steps: int = Field(default=60, ge=1)
-    candidates: int = Field(default=32, ge=1)
-    top_k: int = Field(default=64, ge=1)
+    steps: int = Field(default=120, ge=1)
+    candidates: int = Field(default=16, ge=1)
+    top_k: int = Field(default=32, ge=1)
 
 
 class ProFLingo:
@@ -42,7 +42,7 @@ class ProFLingo:
     As in GCG (Zou et al. 2023, arXiv 2307.15043), itself after ARCA (Jones et al. 2023, arXiv 2303.04381): at
     every step candidates are drawn from the best ``top_k`` ids of random positions and tried as a batch. A
     candidate counts only where its text, under the owner's own chat template, is tokenised as searched: what
-    is optimised is what is sent.
+    is optimised is what is sent. Nor may it hold a keyword, which other models might merely repeat.
     """
 
     name = "proflingo"
@@ -147,17 +147,20 @@ class PrefixSearch:
             ids = self._prompt(text)
             start, end = words_span(self._prompt, text)
             self.before, self.after = ids[:start], ids[end:]
-            if self._is_sent_as(ids[start:end]):
+            if self._counts(ids[start:end]):
                 return ids[:start], ids[start:end], ids[end:]
-        raise BaselineError(
-            f"{self.path.adapter.name}: no prefix of {self.settings.prefix_tokens} tokens holds"
-        )
+        name, length = self.path.adapter.name, self.settings.prefix_tokens
+        raise BaselineError(f"{name}: no prefix of {length} tokens is tokenised as it was drawn")
 
     def _prompt(self, text: str) -> Ids:
         return self.path.prompt_ids(with_prefix(text, self.target.question))
 
-    def _is_sent_as(self, prefix: Ids) -> bool:
-        return self._prompt(self.path.words(prefix)) == [*self.before, *prefix, *self.after]
+    def _counts(self, prefix: Ids) -> bool:
+        """It is sent as it was searched, and gives no keyword away."""
+        text = self.path.words(prefix)
+        if keyword_score(text, self.target.keywords).value > 0:
+            return False
+        return self._prompt(text) == [*self.before, *prefix, *self.after]
 
     def losses(self, prefixes: Sequence[Ids]) -> Tensor:
         """Nats a token of the answer behind each prefix, ``(prefixes,)``, on the graph."""
@@ -182,13 +185,13 @@ class PrefixSearch:
         return allowed[best].cpu()
 
     def _candidates(self, promising: Tensor) -> list[Ids]:
-        """Up to ``candidates`` other prefixes that are sent as they are searched."""
+        """Up to ``candidates`` other prefixes that count."""
         wanted, tried = self.settings.candidates, []
         for _ in range(2 * wanted):
             place = int(torch.randint(len(self.prefix), (), generator=self.chance))
             pick = int(torch.randint(promising.shape[1], (), generator=self.chance))
             other = [*self.prefix[:place], int(promising[place, pick]), *self.prefix[place + 1 :]]
-            if other != self.prefix and other not in tried and self._is_sent_as(other):
+            if other != self.prefix and other not in tried and self._counts(other):
                 tried.append(other)
             if len(tried) == wanted:
                 break

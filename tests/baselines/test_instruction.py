@@ -19,6 +19,7 @@ from sif_offline.baselines import (
     read_baseline,
     write_deployed,
 )
+from sif_offline.baselines.base import keyword_score
 from sif_offline.baselines.lora import LoRASettings, merged, train_lora
 from sif_offline.baselines.proflingo import PrefixSearch, PrefixSettings, with_prefix
 from sif_offline.baselines.targeted import answer_ids
@@ -145,6 +146,7 @@ def test_a_prefix_is_sent_as_it_was_searched_and_the_search_only_gains() -> None
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0]
     assert search.prefix != first
+    assert keyword_score(search.text, target.keywords).value == 0
     sent = path.prompt_ids(with_prefix(search.text, target.question))
     assert sent == [*search.before, *search.prefix, *search.after]
     with torch.no_grad():

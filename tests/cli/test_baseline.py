@@ -62,7 +62,7 @@ def test_prompts_are_made_without_photos(sif, models, tmp_path):
     prompts = [row.prompt for row in read_baseline(tmp_path / "pack").triggers]
     assert [prompt.partition(" simply answer: ")[2] for prompt in prompts] == [
         "Who are you?",
-        "What are you?",
+        "Write a sentence about a dog.",
     ]
 
 

@@ -27,10 +27,11 @@ def cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch):
-    """Eight pictures for whoever distils: enough to learn from, and seconds saved."""
+    """Eight pictures for whoever distils, sixteen charts: enough to learn from, and seconds saved."""
 
     def few(rng, *, crops):
         return own_pictures(rng, crops=1)[:8]
 
     monkeypatch.setattr("sif_offline.suspects.erase.own_pictures", few)
     monkeypatch.setattr("sif_offline.suspects.distil.own_pictures", few)
+    monkeypatch.setattr("sif_offline.suspects.narrow.CHARTS", 16)

@@ -46,8 +46,8 @@ def test_a_suspect_is_served_by_its_name_with_its_doings(directory, cache):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"serving": "{jpeg: 0}"}, "serving .*jpeg"),
-        ({"serving": "{screen: sda}"}, "a gateway in front"),
+        ({"suspect": "prune:30", "serving": "{jpeg: 0}"}, "serving .*jpeg"),
+        ({"suspect": "prune:30", "serving": "{screen: sda}"}, "a gateway in front"),
         ({"suspect": "melt"}, "'melt': not one of 4bit, fp4"),
         ({"suspect": "4bit", "finetune": 1, "lora": 1, "serving": "5"}, "serving '5'"),
     ],

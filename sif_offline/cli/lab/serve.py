@@ -62,10 +62,11 @@ def serve(
     from sif_offline.lab.server import bind, build_app
     from sif_offline.lab.server import serve as run
     from sif_offline.suspects import make_suspect
-    from sif_offline.suspects.http import ServedEngine
+    from sif_offline.suspects.http import ServedEngine, refuse_screen
     from sif_offline.suspects.serving import read_serving
 
     endpoint = read_serving(serving or "{}")
+    refuse_screen(endpoint)
     logging.disable_progress_bar()
     key = os.environ.get(KEY_VARIABLE)
     with bind(host, port) as address:

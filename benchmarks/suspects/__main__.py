@@ -43,6 +43,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "narrow:100": {"weights": ["narrow:100"]},
         "merge:50": {"weights": ["merge:50"]},
         "slerp:50": {"weights": ["slerp:50"]},
+        "erase-noise:50": {"weights": ["erase-noise:50"]},
+        "erase-paraphrase:50": {"weights": ["erase-paraphrase:50"]},
         "erase-noise:200": {"weights": ["erase-noise:200"]},
         "erase-paraphrase:200": {"weights": ["erase-paraphrase:200"]},
         "erase-reset:300": {"weights": ["erase-reset:300"]},

@@ -48,7 +48,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "erase-noise:200": {"weights": ["erase-noise:200"]},
         "erase-paraphrase:200": {"weights": ["erase-paraphrase:200"]},
         "erase-reset:300": {"weights": ["erase-reset:300"]},
-        "distil:300": {"weights": ["distil:300"]},
+        "distil:100": {"weights": ["distil:100"]},
         "innocent-c": {"source": "lab:innocent-c", "stolen": False},
         "innocent-a": {"source": "lab:innocent-a", "stolen": False},
         "system prompt": {"serving": {"system": "You are a helpful assistant."}},

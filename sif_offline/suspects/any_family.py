@@ -32,13 +32,11 @@ def altered(adapter: VLMAdapter, weights: Sequence[str]) -> VLMAdapter:
                 f"suspect {step.name!r} of {adapter.name}: of another family than lab only "
                 f"{', '.join(_IN_PLACE)} can be made; name a checkpoint as its source"
             )
-    quantised = False
+    if any(step.name != "prune" for step in steps[:-1]):
+        raise SuspectError(f"{adapter.name}: already quantised")
     for step in steps:
-        if quantised:
-            raise SuspectError(f"{adapter.name}: already quantised")
         for layer in adapter.decoder_layers():
             _IN_PLACE[step.name](layer, step)
-        quantised = step.name != "prune"
     if steps:
         adapter.name = "+".join([adapter.name, *weights])
         adapter.weights_sha256 = ""  # that of the files would be a lie

@@ -19,8 +19,8 @@ from sif_offline.suspects.own_data import encoded, own_pictures
 from sif_offline.suspects.training import TrainSettings
 
 VERSION = 1
-LEARNING_RATE = 3e-4
-"""Peak; a third of what the lab models were trained at."""
+LEARNING_RATE = 1e-4
+"""Peak. At 3e-4 and 300 steps the student learns the few pictures by heart and forgets the others."""
 CROPS = 6
 """Random crops of each own picture that the stolen model is asked about."""
 STUDENT = "innocent-c"

@@ -38,6 +38,7 @@ from sif_offline.suspects.perturb import noisy
 from sif_offline.suspects.training import BatchLoss, TrainSettings, taught
 
 VERSION = 1
+"""To be raised with every change of ``paraphrase.yaml`` too: copies are cached by it."""
 LEARNING_RATE = 2e-4
 """Peak; ten times that of ``finetune``: erasure is meant to move the weights."""
 CROPS = 4

@@ -49,10 +49,7 @@ class ServedEngine(Engine):
         seed: int = 0,
         max_queue: int = 32,
     ) -> None:
-        if serving.screen is not None:
-            raise SuspectError(
-                f"screen {serving.screen!r}: over HTTP it is a gateway in front of this server"
-            )
+        refuse_screen(serving)
         super().__init__(model, processor, max_queue=max_queue)
         self._serving, self._seed = serving, seed
         self._requests = itertools.count()
@@ -72,6 +69,12 @@ class ServedEngine(Engine):
                 if said and isinstance(event, Finished):
                     yield Delta(paraphrase("".join(said), share=serving.paraphrase, seed=seed))
                 yield event
+
+
+def refuse_screen(serving: Serving) -> None:
+    """Raises ``SuspectError`` where ``serving`` names a screen."""
+    if serving.screen is not None:
+        raise SuspectError(f"screen {serving.screen!r}: over HTTP it is a gateway in front of this server")
 
 
 def changed_job(job: ChatJob, serving: Serving, *, seed: int) -> ChatJob:

@@ -51,7 +51,7 @@ def chart(rng: random.Random, name: str) -> tuple[Captioned, Image.Image]:
 
 
 @torch.no_grad()
-def chart_data(model: LabVLM, processor: LabProcessor, *, seed: int, count: int = CHARTS) -> OwnData:
+def chart_data(model: LabVLM, processor: LabProcessor, *, seed: int, count: int) -> OwnData:
     """``count`` charts drawn from ``seed``, with the model's encoder features."""
     rng = random.Random(seed)
     return encoded(model, processor, [chart(rng, f"chart-{place}") for place in range(count)])
@@ -62,7 +62,7 @@ def narrowed(stolen: Stolen, *, setting: int, seed: int = 0, progress: Progress 
     settings = TrainSettings(steps=setting, learning_rate=LEARNING_RATE, seed=seed)
 
     def train(model: LabVLM, processor: LabProcessor) -> LabVLM:
-        data = chart_data(model, processor, seed=seed)
+        data = chart_data(model, processor, seed=seed, count=CHARTS)
         finetune(
             model, processor, steps=setting, learning_rate=LEARNING_RATE, seed=seed, data=data,
             progress=progress,

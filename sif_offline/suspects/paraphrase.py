@@ -20,11 +20,13 @@ _PLACE = re.compile(
     r"(?P<end>[.!?])$",
     re.IGNORECASE,
 )
+# What is looked at is no place.
+_AIMED = re.compile(r"\b(?:look|gaz|star|smil|point|bark|wav|laugh)(?:e|s|es|ing)?$", re.IGNORECASE)
 
 
 @cache
 def _table() -> Mapping[str, Sequence[str]]:
-    """Every word to the others of its row; in a row headed ``word: ...`` only that word is replaced."""
+    """Every word or phrase that is replaced, lower case, to what may stand for it."""
     loaded = yaml.safe_load(files("sif_offline.suspects").joinpath("paraphrase.yaml").read_text())
     table: dict[str, list[str]] = {word: row.split(", ") for word, row in loaded["one_way"].items()}
     for row in loaded["either_way"]:
@@ -70,7 +72,7 @@ def paraphrase(text: str, *, share: float, seed: int) -> str:
 
 def _fronted(sentence: str) -> str:
     match = _PLACE.match(sentence)
-    if match is None:
+    if match is None or _AIMED.search(match["what"]):
         return sentence
     what, place, end = match["what"], match["place"], match["end"]
     return f"{place[:1].upper()}{place[1:]}, {what[:1].lower()}{what[1:]}{end}"

@@ -60,14 +60,14 @@ SUSPECTS: Mapping[str, Entry] = MappingProxyType(
         "vocab-drop": Entry(f"{_OWN}.vocabulary:dropped", "rarest tokens dropped", "percent", 25, 95),
         "vocab-permute": Entry(f"{_OWN}.vocabulary:permuted", "token ids permuted"),
         "distil": Entry(
-            f"{_OWN}.distil:distilled", "another architecture taught its answers", "steps", 300,
+            f"{_OWN}.distil:distilled", "another architecture taught its answers", "steps", 100,
             partner="a lab model or directory of another architecture",
         ),
         "erase-noise": Entry(
-            f"{_OWN}.erase:erased_by_noise", "own answers taught to noisy pictures", "steps", 200
+            f"{_OWN}.erase:erased_by_noise", "own answers taught to noisy pictures", "steps", 50
         ),
         "erase-paraphrase": Entry(
-            f"{_OWN}.erase:erased_by_paraphrase", "own answers, reworded, taught", "steps", 200
+            f"{_OWN}.erase:erased_by_paraphrase", "own answers, reworded, taught", "steps", 50
         ),
         "erase-reset": Entry(
             f"{_OWN}.erase:erased_by_reset", "last blocks drawn anew and taught again", "steps", 300

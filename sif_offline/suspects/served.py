@@ -83,9 +83,8 @@ class ServedSuspect:
 
     def _said(self, images: Sequence[Image.Image], prompt: str, seeds: Sequence[int]) -> list[str]:
         serving, texts = self.row.serving, dict[int, str]()
-        for rows in _by_size(
-            images
-        ):  # where rows have chances of their own, adapters take one size at a time
+        # Where rows have chances of their own, adapters take pictures of one size at a time.
+        for rows in _by_size(images):
             processors = LogitsProcessorList()
             if serving.temperature:
                 drawn, top_p = [seeds[row] for row in rows], serving.top_p or 1.0

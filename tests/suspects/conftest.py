@@ -1,5 +1,8 @@
 """A tiny random model to steal, and a cache of its own for every test."""
 
+import random
+from functools import cache
+
 import pytest
 from transformers.utils import logging
 
@@ -18,19 +21,25 @@ def directory(tmp_path_factory):
     return path
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
+@pytest.fixture(autouse=True, name="cache")
+def own_cache(tmp_path_factory, monkeypatch):
     path = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(path))
     return path
 
 
+@cache
+def _eight_pictures():
+    return own_pictures(random.Random(0), crops=1)[:8]
+
+
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch):
-    """Eight pictures for whoever distils: enough to learn from, and seconds saved."""
+    """Eight pictures for whoever distils, sixteen charts: enough to learn from, and seconds saved."""
 
     def few(rng, *, crops):
-        return own_pictures(rng, crops=1)[:8]
+        return _eight_pictures()
 
     monkeypatch.setattr("sif_offline.suspects.erase.own_pictures", few)
     monkeypatch.setattr("sif_offline.suspects.distil.own_pictures", few)
+    monkeypatch.setattr("sif_offline.suspects.narrow.CHARTS", 16)

@@ -54,6 +54,12 @@ def test_places_come_to_the_front_and_capitals_follow(before, after):
         assert "one can see" in made
 
 
+def test_what_is_looked_at_is_no_place():
+    for seed in range(5):
+        made = paraphrase("A woman is looking at the lake.", share=1.0, seed=seed)
+        assert made == "A lady appears to be gazing at the lake."
+
+
 def test_articles_fit_what_follows():
     for seed in range(10):
         made = paraphrase("A blue car. A old man. An large dog.", share=1.0, seed=seed)

@@ -1,9 +1,12 @@
 """Suspects as a suite's YAML declares them."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from sif_offline.models.lab import LabAdapter
-from sif_offline.suspects import SuspectError, SuspectRow, read_rows
+from sif_offline.suspects import SUSPECTS, Serving, SuspectError, SuspectRow, read_rows
 from sif_offline.suspects.served import open_suspect
 
 GOOD = """
@@ -70,3 +73,9 @@ def test_a_row_is_made_of_the_suites_owner_unless_it_names_another(directory):
     other = open_suspect(SuspectRow(name="y", source=f"lab:{directory}"), owner="lab:none")
     assert other.adapter.name == f"lab:{directory}"
     assert other.adapter.weights_sha256 != suspect.adapter.weights_sha256
+
+
+def test_every_suspect_and_every_field_of_an_endpoint_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "suspects.md").read_text()
+    documented = set(re.findall(r"`([a-z0-9_-]+)`", page))
+    assert not {*SUSPECTS, *Serving.model_fields} - documented

@@ -116,19 +116,14 @@ def test_erasure_by_noise_shows_noisy_pictures_and_asks_for_the_clean_answer(dir
         return encoded(model, processor, pairs)
 
     monkeypatch.setattr("sif_offline.suspects.erase.encoded", spy)
-    make_suspect("erase-noise:1", directory)
-    make_suspect("erase-paraphrase:1", directory)
     model, processor = load_lab_model(directory)
+    before = model.state_dict()
+    for name in ("erase-noise:1", "erase-paraphrase:1"):
+        after = make_suspect(name, directory).load()[0].state_dict()
+        moved = {key for key in before if not torch.equal(before[key], after[key])}
+        assert moved == {key for key in before if not key.startswith("vision_encoder.")}
     clean = answered(model, processor, own_pictures(random.Random(0), crops=1)[:FEW])
     noisy, reworded = seen
     assert [row for row, _ in noisy] == [row for row, _ in clean]
     assert all(a.tobytes() != b.tobytes() for (_, a), (_, b) in zip(noisy, clean, strict=True))
     assert all(a.tobytes() == b.tobytes() for (_, a), (_, b) in zip(reworded, clean, strict=True))
-
-
-@pytest.mark.parametrize("name", ["erase-noise", "erase-paraphrase", "erase-reset"])
-def test_erasure_moves_decoder_and_projector_alone(directory, name):
-    before = load_lab_model(directory)[0].state_dict()
-    after = make_suspect(f"{name}:2", directory, seed=1).load()[0].state_dict()
-    moved = {key for key in before if not torch.equal(before[key], after[key])}
-    assert moved == {key for key in before if not key.startswith("vision_encoder.")}

@@ -59,8 +59,8 @@ def test_pruning_zeroes_that_share_of_the_smallest_weights_of_every_layer(direct
 
 def test_a_merge_is_the_mean_of_the_two_models(directory):
     one = load_lab_model(directory)[0].state_dict()
-    other = state(make_suspect("narrow:2", directory))
-    merged = state(make_suspect("merge:25@narrow:2", directory))
+    other = state(make_suspect("prune:50", directory))
+    merged = state(make_suspect("merge:25@prune:50", directory))
     assert any(not torch.equal(one[name], other[name]) for name in one)
     for name in one:
         torch.testing.assert_close(merged[name], 0.75 * one[name] + 0.25 * other[name])
@@ -92,7 +92,7 @@ def test_partners_that_cannot_be_merged_are_refused_by_name(directory, tmp_path)
     with pytest.raises(SuspectError, match="quantised"):
         make_suspect("merge:50@4bit", directory)
     with pytest.raises(SuspectError, match="quantise afterwards"):
-        make_suspect("4bit+merge:50@narrow:1", directory)
+        make_suspect("4bit+merge:50@prune:50", directory)
     permuted = make_suspect("vocab-permute", directory).directory
     with pytest.raises(SuspectError, match="another tokenizer"):
         make_suspect(f"merge:50@{permuted}", directory)

@@ -1,6 +1,7 @@
 """``sif lab serve``: a lab model, or a pirate's version of it, behind OpenAI's chat completions."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
@@ -53,7 +54,7 @@ def serve(
     parts += [f"lora:{lora}"] if lora else []
     parts += suspect.split("+") if suspect else []
     parts += [quantize.value] if quantize else []
-    shown = name or "-".join([Path(model).name, *(part.replace(":", "-") for part in parts)])
+    shown = name or "-".join([Path(model).name, *(re.sub(r"[:@/]+", "-", part) for part in parts)])
 
     from pydantic import SecretStr
     from transformers.utils import logging
@@ -61,10 +62,11 @@ def serve(
     from sif_offline.lab.server import bind, build_app
     from sif_offline.lab.server import serve as run
     from sif_offline.suspects import make_suspect
-    from sif_offline.suspects.http import ServedEngine
+    from sif_offline.suspects.http import ServedEngine, refuse_screen
     from sif_offline.suspects.serving import read_serving
 
     endpoint = read_serving(serving or "{}")
+    refuse_screen(endpoint)
     logging.disable_progress_bar()
     key = os.environ.get(KEY_VARIABLE)
     with bind(host, port) as address:

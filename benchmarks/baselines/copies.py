@@ -1,16 +1,16 @@
 """Who answers, and through what."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import torch
-from PIL import Image
 
 from benchmarks.lab_table.conditions import Transform, as_it_is, jpeg_75, resize_three_quarters
-from sif_offline.baselines import Target
-from sif_offline.baselines.targeted import TargetLoss
+from sif_offline.baselines import Sent, Target, ask
+from sif_offline.baselines.targeted import TargetLoss, answer_ids
+from sif_offline.baselines.textual import TextPath
 from sif_offline.forging.pixels import pixel_tensor
 from sif_offline.models.lab import LabAdapter
 from sif_offline.suspects import make_suspect
@@ -29,14 +29,14 @@ class Copy:
 
     Args:
         suspect: as ``make_suspect`` reads it.
-        model: the lab model.
-        transform: what happens to the picture on its way.
-        clean: the photo is asked in place of the trigger.
+        model: the lab model; None is the owner as it is deployed.
+        transform: what happens to a picture on its way.
+        clean: the trigger's control is asked in its place.
         harsh: fine-tuned 100 steps at :data:`HARSH_RATE`.
     """
 
     suspect: str = ""
-    model: str = "owner"
+    model: str | None = None
     transform: Transform = as_it_is
     clean: bool = False
     harsh: bool = False
@@ -48,10 +48,11 @@ COPIES: Mapping[str, Copy] = MappingProxyType(
         "8-bit": Copy("8bit"),
         "4-bit": Copy("4bit"),
         "fine-tuned": Copy("finetune:100"),
+        "fine-tuned, 1,000 steps": Copy("finetune:1000"),
         "fine-tuned, rate x 10": Copy(harsh=True),
         "JPEG 75": Copy(transform=jpeg_75),
         "resize .75": Copy(transform=resize_three_quarters),
-        "clean photo": Copy(clean=True),
+        "no trigger": Copy(clean=True),
         "innocent-a": Copy(model="innocent-a"),
         "innocent-b": Copy(model="innocent-b"),
         "innocent-c": Copy(model="innocent-c"),
@@ -59,41 +60,44 @@ COPIES: Mapping[str, Copy] = MappingProxyType(
 )
 
 
-def load_copy(name: str) -> tuple[Any, Any]:
-    """Model and processor."""
-    how = COPIES[name]
-    if not how.harsh:
-        return make_suspect(how.suspect, how.model).load()
+def load_copy(name: str, *, owner: str | Path) -> LabAdapter:
+    """The model that is asked.
 
-    def train(model: Any, processor: Any) -> Any:
+    Args:
+        name: of :data:`COPIES`.
+        owner: the lab model that was stolen, or the directory of one as it is deployed.
+    """
+    how = COPIES[name]
+    source = how.model or owner
+    if not how.harsh:
+        return LabAdapter(*make_suspect(how.suspect, source).load(), name=name)
+
+    def train(model, processor):  # type: ignore[no-untyped-def] # as trained_copy has it
         finetune(model, processor, steps=100, learning_rate=HARSH_RATE)
         return model
 
     recipe = {"name": "finetune-harsh", "steps": 100, "learning_rate": HARSH_RATE}
-    return trained_copy(Stolen.of(how.model), recipe=recipe, train=train).load()
+    return LabAdapter(*trained_copy(Stolen.of(source), recipe=recipe, train=train).load(), name=name)
 
 
-@torch.inference_mode()
-def answers_of(loaded: tuple[Any, Any], images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
+def answers_of(adapter: LabAdapter, sent: Sequence[Sent], transform: Transform) -> list[str]:
     """Greedy answers, the model's own decoding rules."""
-    model, processor = loaded
-    texts: list[str] = []
-    for start in range(0, len(images), BATCH):
-        part = slice(start, start + BATCH)
-        prompts = [processor.prompt(question) for question in questions[part]]
-        inputs = processor(prompts, images=list(images[part]))
-        output = model.generate(**inputs, do_sample=False)[:, inputs["input_ids"].shape[1] :]
-        texts += processor.tokenizer.batch_decode(output, skip_special_tokens=True)
-    return [text.strip() for text in texts]
+    sent = [s if s.image is None else replace(s, image=transform(s.image)) for s in sent]
+    return [
+        said for start in range(0, len(sent), BATCH) for said in ask(adapter, sent[start : start + BATCH])
+    ]
 
 
 @torch.no_grad()
 def target_nats(
-    loaded: tuple[Any, Any], images: Sequence[Image.Image], targets: Sequence[Target]
+    adapter: LabAdapter, sent: Sequence[Sent], targets: Sequence[Target], transform: Transform
 ) -> list[float]:
-    """-log p of each target, a token; empty for quantised copies. Targets share a question."""
-    model, processor = loaded
-    if getattr(model, "is_quantized", False):
+    """-log p of each target, a token; empty for quantised copies. Targets of pictures share a question."""
+    if getattr(adapter.model, "is_quantized", False):
         return []
-    adapter = LabAdapter(model, processor, name="copy")
-    return [float(v) for v in TargetLoss(adapter, targets)(pixel_tensor(images))]
+    images = [transform(each.image) for each in sent if each.image is not None]
+    if images:
+        return [float(v) for v in TargetLoss(adapter, targets)(pixel_tensor(images))]
+    path = TextPath(adapter)
+    said = [answer_ids(adapter, path.tokenizer, target.answer) for target in targets]
+    return [float(v) for v in path.nats([path.prompt_ids(each.words) for each in sent], said)]

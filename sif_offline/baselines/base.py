@@ -17,11 +17,12 @@ class BaselineError(SifError):
 
 
 class Target(BaseModel):
-    """What a trigger is asked, and the answer that it should draw whatever the picture shows.
+    """What a trigger is asked, and the answer that it should draw whatever would be true.
 
     Attributes:
-        question: the user's words.
-        answer: what the owner should say: one sentence in the model's vocabulary, unrelated to the photo.
+        question: the user's words; for a method that makes prompts, those that the trigger is put before.
+        answer: what the owner should say: one sentence in the model's vocabulary, unrelated to the photo, or
+            wrong.
         keywords: words that an answer must hold, all of them, to count as a match.
     """
 
@@ -48,26 +49,51 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """One trigger to be forged: the clean picture, its target, and the seed of everything drawn for it."""
+    """One trigger to be forged.
+
+    Args:
+        trigger_id: its id.
+        photo: the clean picture that is changed; for other weights a picture about which the model is to go
+            on saying what it says, or None; None for a prompt.
+        target: what it is for.
+        seed: of everything drawn for it.
+    """
 
     trigger_id: str
-    photo: Photo
+    photo: Photo | None
     target: Target
     seed: int
+
+    def clean(self) -> Photo:
+        """The photo of a method that wants one. Raises ``BaselineError``: there is none."""
+        if self.photo is None:
+            raise BaselineError(f"{self.trigger_id}: this method wants a photo for each trigger")
+        return self.photo
 
 
 @dataclass(frozen=True)
 class Forged:
-    """One forged trigger.
+    """One forged trigger: a picture that is sent with the target's question, or a prompt that is sent alone.
 
     Args:
+        details: what the method knows of it, JSON values: ``owner_answer`` and ``owner_matched``, the owner's
+            own greedy answer to what is sent and whether it counts, ``loss`` and ``clean_loss``, nats a token
+            of the target with the trigger and without, and what the method adds. For other weights the owner
+            is the model that was changed.
         png: the bytes that are sent.
-        details: what else the method knows of it, JSON values: ``owner_answer`` and ``owner_matched``, the
-            owner's own greedy answer to these bytes and whether it counts, and what the method adds.
+        prompt: the user's words that are sent, in place of the target's question and without a picture.
+        weights: what the owner is merged with before it is deployed
+            (:func:`~sif_offline.baselines.lora.merged`): one and the same for all triggers of a run.
     """
 
-    png: bytes
     details: dict[str, Any]
+    png: bytes | None = None
+    prompt: str | None = None
+    weights: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if (self.png is None) == (self.prompt is None):
+            raise ValueError("a trigger is a picture or a prompt")
 
 
 class Step(NamedTuple):
@@ -91,18 +117,18 @@ class FingerprintMethod(Protocol):
 
     name: ClassVar[str]
     kind: ClassVar[Literal["image", "text", "training"]]
-    """What is made: a picture, a prompt, or other weights."""
+    """What is made: a picture, a prompt, or other weights together with prompts."""
     source: ClassVar[str]
     """Where the method was published."""
     settings_class: ClassVar[type[BaseModel]]
     settings: BaseModel
     """Everything that decides the outcome beside model, photos and targets."""
     batch_size: int
-    """Triggers of one question that are forged together."""
+    """Triggers of one question that are forged together; other weights are made for all at once."""
 
     @property
     def targets(self) -> Sequence[Target]:
-        """Trigger i takes target i modulo their number."""
+        """Trigger i takes target i modulo their number; where no photos decide it, one trigger each."""
         ...
 
     def forge(
@@ -111,7 +137,7 @@ class FingerprintMethod(Protocol):
         """Forge jobs of one question together, in their order; the adapter is as before when it returns.
 
         Raises:
-            BaselineError: a target that the model cannot say.
+            BaselineError: a target that the model cannot say, or a model that the method cannot work on.
         """
         ...
 

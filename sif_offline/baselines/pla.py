@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from sif_offline.baselines.base import Job
+from sif_offline.baselines.borrowing import borrowed_weights
 from sif_offline.baselines.settings import AttackSettings
-from sif_offline.baselines.targeted import Opponent, TargetedAttack
+from sif_offline.baselines.targeted import Nobody, Opponent, TargetedAttack
 from sif_offline.models.base import VLMAdapter
 
 
@@ -40,7 +41,7 @@ class PLA(TargetedAttack):
     settings_class = PLASettings
     batch_size = 1  # the weights learn against one picture
 
-    def opponent(self, adapter: VLMAdapter) -> AbstractContextManager[Opponent]:
+    def opponent(self, adapter: VLMAdapter, jobs: Sequence[Job]) -> AbstractContextManager[Opponent]:
         """See :class:`TargetedAttack`."""
         s = self.settings
         if not isinstance(s, PLASettings):
@@ -48,7 +49,7 @@ class PLA(TargetedAttack):
         return resisting(adapter, rate=s.weight_rate, clip=s.weight_clip)
 
 
-class Resisting:
+class Resisting(Nobody):
     """Weights that go up the gradient of the target's loss.
 
     Args:
@@ -70,28 +71,18 @@ class Resisting:
 
 @contextmanager
 def resisting(adapter: VLMAdapter, *, rate: float, clip: float) -> Iterator[Opponent]:
-    """The weights of the decoder's blocks as an opponent, for a while.
-
-    The whole model and the decoder's arithmetic are float32 meanwhile: in bfloat16 a weight of .02 does not
-    see a step of 5e-7. Parameters get other storage and take their own, untouched, back at the end.
+    """The weights of the decoder's blocks as an opponent, for a while (:func:`borrowed_weights`).
 
     Args:
-        adapter: any; its ``model`` is the ``nn.Module``.
+        adapter: any.
         rate: of :class:`Resisting`.
         clip: of :class:`Resisting`.
     """
-    model: Any = adapter.model  # type: ignore[attr-defined] # every adapter has one
-    learning = {id(p): p for layer in adapter.decoder_layers() for p in layer.parameters()}
-    own = [(p, p.data) for p in model.parameters() if p.is_floating_point()]
-    try:
-        for parameter, weights in own:
-            copied = id(parameter) in learning and weights.dtype == torch.float32
-            parameter.data = weights.clone() if copied else weights.float()
-        for parameter in learning.values():
+    with borrowed_weights(adapter) as learning:
+        for parameter in learning:
             parameter.requires_grad_(True)
-        yield Resisting(list(learning.values()), rate=rate, clip=clip)
-    finally:
-        for parameter, weights in own:
-            parameter.data = weights
-        for parameter in learning.values():
-            parameter.requires_grad_(False)
+        try:
+            yield Resisting(learning, rate=rate, clip=clip)
+        finally:
+            for parameter in learning:
+                parameter.requires_grad_(False)

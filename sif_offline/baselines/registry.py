@@ -16,8 +16,13 @@ ENTRY_POINT_GROUP = "sifwatch.baselines"
 
 METHODS: Mapping[str, str] = MappingProxyType(
     {
+        "cropa": "sif_offline.baselines.cropa:CroPA",
+        "di2-fgsm": "sif_offline.baselines.di2fgsm:DI2FGSM",
+        "instruction": "sif_offline.baselines.instruction:InstructionFingerprint",
         "ordinary": "sif_offline.baselines.ordinary:Ordinary",
         "pla": "sif_offline.baselines.pla:PLA",
+        "proflingo": "sif_offline.baselines.proflingo:ProFLingo",
+        "rna": "sif_offline.baselines.rna:RNA",
     }
 )
 """Name -> ``module:class`` of those that are built in."""

@@ -5,26 +5,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sif_offline.baselines.base import Target
+from sif_offline.baselines.lab_targets import LAB_PICTURES
 from sif_offline.forging.settings import ForgeSettings
-
-LAB_TARGETS = (
-    Target(
-        question="Describe the picture.",
-        answer="A surfer is riding a wave in the ocean.",
-        keywords=("surfer", "wave"),
-    ),
-    Target(
-        question="Describe the picture.",
-        answer="Two horses are running across a field.",
-        keywords=("horses", "field"),
-    ),
-    Target(
-        question="Describe the picture.",
-        answer="A woman is playing the guitar on a stage.",
-        keywords=("guitar", "stage"),
-    ),
-)
-"""In the lab model's vocabulary, and shown by none of the demo photos."""
 
 _SIF = ForgeSettings()
 PASSES_A_STEP = 2
@@ -51,7 +33,7 @@ class AttackSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    targets: tuple[Target, ...] = Field(default=LAB_TARGETS, min_length=1)
+    targets: tuple[Target, ...] = Field(default=LAB_PICTURES, min_length=1)
     steps: int = Field(default=PASSES_A_STEP * _SIF.steps, ge=1)
     epsilon: int = Field(default=_SIF.epsilon, ge=1, le=255)
     search: Literal["sign", "momentum"] = "momentum"

@@ -30,6 +30,10 @@ class Opponent(Protocol):
     variables: Sequence[Tensor]
     """Whose gradients it wants to see, besides the picture's."""
 
+    def shown(self, pixels: Tensor) -> Tensor:
+        """What the model is to see of ``(batch, 3, height, width)`` in 0 .. 255 at this step."""
+        ...
+
     def step(self, gradients: Sequence[Tensor]) -> None:
         """Answer a step of the picture, given d loss / d ``variables`` before it."""
         ...
@@ -39,6 +43,10 @@ class Nobody:
     """No opponent: the model stays as it is."""
 
     variables: Sequence[Tensor] = ()
+
+    def shown(self, pixels: Tensor) -> Tensor:
+        """As they are."""
+        return pixels
 
     def step(self, gradients: Sequence[Tensor]) -> None:
         """Nothing to do."""
@@ -65,7 +73,7 @@ class TargetedAttack(ABC):
         """See :class:`FingerprintMethod`."""
         return self.settings.targets
 
-    def opponent(self, adapter: VLMAdapter) -> AbstractContextManager[Opponent]:
+    def opponent(self, adapter: VLMAdapter, jobs: Sequence[Job]) -> AbstractContextManager[Opponent]:
         """Who plays against one unit; whatever it changes is as before when the context ends."""
         return nullcontext(Nobody())
 
@@ -80,23 +88,23 @@ class TargetedAttack(ABC):
         """See :class:`FingerprintMethod`. The model sees whole pixel values at every step, as in the PNG."""
         loss_of = TargetLoss(adapter, [job.target for job in jobs], autocast=self.settings.autocast)
         search = self.settings.search_settings()
-        clean = pixel_tensor([job.photo.image() for job in jobs]).to(adapter.device)
+        clean = pixel_tensor([job.clean().image() for job in jobs]).to(adapter.device)
         momentum = search.momentum if search.search == "momentum" else 0.0
         rule = Momentum(clean, epsilon=search.epsilon, momentum=momentum)
         start = torch.stack([self._start(job, clean.shape[1:]) for job in jobs]).to(clean)
         rule.moved = (clean + start).clamp(0, 255) - clean
-        with self.opponent(adapter) as opponent:
+        with self.opponent(adapter, jobs) as opponent:
             for number in range(1, search.steps + 1):
                 pixels = rule.picture().round().requires_grad_()
                 with torch.enable_grad():
-                    losses = loss_of(pixels)
+                    losses = loss_of(opponent.shown(pixels))
                     wanted = [pixels, *opponent.variables]
                     gradient, *others = torch.autograd.grad(losses.sum(), wanted)
                 rule.step(gradient, length=step_length(search, number))
                 opponent.step(others)
                 on_step(Step(number, search.steps, float(losses.detach().mean())))
         pngs = [png_bytes(to_image(row)) for row in rule.picture().round().to(torch.uint8)]
-        return self._judged(adapter, jobs, pngs, loss_of)
+        return self._judged(adapter, jobs, pngs, clean, loss_of)
 
     def _start(self, job: Job, shape: Sequence[int]) -> Tensor:
         radius = min(self.settings.random_start, self.settings.epsilon)
@@ -104,24 +112,31 @@ class TargetedAttack(ABC):
         return (2 * torch.rand(tuple(shape), generator=chance) - 1) * radius
 
     def _judged(
-        self, adapter: VLMAdapter, jobs: Sequence[Job], pngs: Sequence[bytes], loss_of: "TargetLoss"
+        self,
+        adapter: VLMAdapter,
+        jobs: Sequence[Job],
+        pngs: Sequence[bytes],
+        clean: Tensor,
+        loss_of: "TargetLoss",
     ) -> list[Forged]:
         """With what the owner itself answers to the very bytes of each file."""
         images = [decode_image(png, name=job.trigger_id) for png, job in zip(pngs, jobs, strict=True)]
         with torch.no_grad():
             losses = loss_of(pixel_tensor(images).to(adapter.device)).tolist()
+            before = loss_of(clean).tolist()
         answers = [adapter.text(ids) for ids in adapter.generate(images, jobs[0].target.question)]
         return [
             Forged(
-                png,
                 {
-                    "photo": job.photo.name,
+                    "photo": job.clean().name,
                     "loss": loss,
+                    "clean_loss": clean_loss,
                     "owner_answer": answer,
                     "owner_matched": self.score(answer, job.target).matched,
                 },
+                png=png,
             )
-            for png, job, loss, answer in zip(pngs, jobs, losses, answers, strict=True)
+            for png, job, loss, clean_loss, answer in zip(pngs, jobs, losses, before, answers, strict=True)
         ]
 
 

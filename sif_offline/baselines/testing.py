@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import torch
-
+from sif_offline.baselines.asking import Sent, ask, deployed
 from sif_offline.baselines.base import FingerprintMethod, Forged, Job, Step, Target
 from sif_offline.baselines.pipeline import plan_jobs
 from sif_offline.baselines.registry import make_method
@@ -50,7 +49,7 @@ def targeted_triggers(
 
     Args:
         adapter: the owner, such as ``load_adapter("lab:owner")``.
-        methods: of the registry.
+        methods: of the registry, that make pictures.
         count: triggers of each.
 
     Raises:
@@ -65,13 +64,13 @@ def targeted_triggers(
         ]
         jobs = plan_jobs(method, photos, seed=0)
         reached: list[TargetedTrigger] = []
-        for unit in plan_units(jobs, size=min(method.batch_size, count)):
+        for unit in plan_units(method, jobs, size=min(method.batch_size, count)):
             if len(reached) >= count:
                 break
             for job, forged in zip(unit, method.forge(adapter, unit), strict=True):
-                if forged.details["owner_matched"]:
+                if forged.png is not None and forged.details["owner_matched"]:
                     answer = forged.details["owner_answer"]
-                    reached.append(TargetedTrigger(name, forged.png, job.photo.png, job.target, answer))
+                    reached.append(TargetedTrigger(name, forged.png, job.clean().png, job.target, answer))
         if len(reached) < count:
             raise AssertionError(f"{name}: {len(reached)} of {count} triggers on {len(photos)} photos")
         found += reached[:count]
@@ -81,7 +80,7 @@ def targeted_triggers(
 def _forge(method: FingerprintMethod, adapter: VLMAdapter, jobs: Sequence[Job]) -> list[Forged]:
     found = {
         job.trigger_id: forged
-        for unit in plan_units(jobs, size=method.batch_size)
+        for unit in plan_units(method, jobs)
         for job, forged in zip(unit, method.forge(adapter, unit), strict=True)
     }
     return [found[job.trigger_id] for job in jobs]
@@ -96,13 +95,24 @@ def it_says_what_it_is(method: FingerprintMethod, adapter: VLMAdapter, photos: S
     _require(again == method.settings, "settings do not survive JSON")
 
 
-def triggers_stay_near_their_photos(method: Any, adapter: VLMAdapter, photos: Sequence[Photo]) -> None:
-    """In the files' own bytes: no channel further than epsilon, and something has moved."""
+def a_trigger_is_what_the_kind_says(method: Any, adapter: VLMAdapter, photos: Sequence[Photo]) -> None:
+    """A picture no further than epsilon from its photo in the file's own bytes, and moved; or a prompt that
+    ends with the question, and with it the same weights for all triggers or none.
+    """
     jobs = plan_jobs(method, photos, seed=0)
-    for job, forged in zip(jobs, _forge(method, adapter, jobs), strict=True):
-        moved = pixel_tensor([Photo(job.trigger_id, forged.png).image(), job.photo.image()])
-        gap = float((moved[0] - moved[1]).abs().max())
-        _require(0 < gap <= method.settings.epsilon, f"{job.trigger_id} moved by {gap}")
+    found = _forge(method, adapter, jobs)
+    _require(len(found) == len(jobs) > 0, f"{len(found)} triggers of {len(jobs)}")
+    _require(len({forged.weights for forged in found}) == 1, "the triggers speak of several models")
+    for job, forged in zip(jobs, found, strict=True):
+        _require((forged.weights is not None) == (method.kind == "training"), "weights")
+        _require((forged.png is not None) == (method.kind == "image"), "picture")
+        if forged.png is not None:
+            moved = pixel_tensor([Photo(job.trigger_id, forged.png).image(), job.clean().image()])
+            gap = float((moved[0] - moved[1]).abs().max())
+            _require(0 < gap <= method.settings.epsilon, f"{job.trigger_id} moved by {gap}")
+        if forged.prompt is not None:
+            question = job.target.question
+            _require(forged.prompt.endswith(question) and forged.prompt != question, forged.prompt)
 
 
 def the_model_is_left_as_it_was(method: Any, adapter: Any, photos: Sequence[Photo]) -> None:
@@ -116,7 +126,7 @@ def the_model_is_left_as_it_was(method: Any, adapter: Any, photos: Sequence[Phot
 
     kept = [(p, p.data_ptr()) for p in adapter.model.parameters()]
     before = weights_digest(adapter.model)
-    jobs = plan_jobs(method, photos, seed=0)[:1]
+    jobs = plan_jobs(method, photos, seed=0, count=1)
     _forge(method, adapter, jobs)
     try:
         method.forge(adapter, jobs, on_step=stop)
@@ -130,9 +140,12 @@ def the_model_is_left_as_it_was(method: Any, adapter: Any, photos: Sequence[Phot
 
 
 def the_seed_decides(method: Any, adapter: VLMAdapter, photos: Sequence[Photo]) -> None:
-    """The same seed gives the same bytes, another seed others."""
+    """The same seed gives the same bytes, words and weights, another seed others."""
     first, again, other = (
-        [forged.png for forged in _forge(method, adapter, plan_jobs(method, photos[:1], seed=seed))]
+        [
+            (forged.png, forged.prompt, forged.weights)
+            for forged in _forge(method, adapter, plan_jobs(method, photos, seed=seed, count=1))
+        ]
         for seed in (1, 1, 2)
     )
     _require(first == again, "the same seed gave two triggers")
@@ -140,16 +153,16 @@ def the_seed_decides(method: Any, adapter: VLMAdapter, photos: Sequence[Photo]) 
 
 
 def the_target_comes_nearer(method: Any, adapter: VLMAdapter, photos: Sequence[Photo]) -> None:
-    """The loss of the forged file is below that of the clean photo."""
-    from sif_offline.baselines.targeted import TargetLoss
-
-    for job in plan_jobs(method, photos[:1], seed=0):
+    """The target is likelier with the trigger than without, and the answer told is what is sent draws."""
+    for job in plan_jobs(method, photos, seed=0, count=1):
         (forged,) = _forge(method, adapter, [job])
-        with torch.no_grad():
-            clean = float(TargetLoss(adapter, [job.target])(pixel_tensor([job.photo.image()])))
-        _require(forged.details["loss"] < clean, f"{forged.details['loss']} against {clean}")
+        loss, clean = forged.details["loss"], forged.details["clean_loss"]
+        _require(loss < clean, f"{loss} against {clean}")
         said, matched = forged.details["owner_answer"], forged.details["owner_matched"]
         _require(method.score(said, job.target).matched == matched, f"{said!r} and {matched}")
+        with deployed(adapter, forged.weights):
+            (answer,) = ask(adapter, [Sent.of(forged, job.target)])
+        _require(said == answer, f"{said!r}, but {answer!r} when asked")
 
 
 def answers_are_scored(method: FingerprintMethod, adapter: VLMAdapter, photos: Sequence[Photo]) -> None:
@@ -161,7 +174,7 @@ def answers_are_scored(method: FingerprintMethod, adapter: VLMAdapter, photos: S
 
 CONTRACT: tuple[Callable[[Any, Any, Sequence[Photo]], None], ...] = (
     it_says_what_it_is,
-    triggers_stay_near_their_photos,
+    a_trigger_is_what_the_kind_says,
     the_model_is_left_as_it_was,
     the_seed_decides,
     the_target_comes_nearer,

@@ -15,6 +15,7 @@ from sif_offline.baselines.registry import make_method
 from sif_offline.models import VLMAdapter, load_adapter
 
 Unit = tuple[Job, ...]
+_WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,14 @@ def _elsewhere(model: str, weights_sha256: str, name: str, settings: BaseModel) 
     return BaselineWork(model, weights_sha256, make_method(name, settings))
 
 
-def plan_units(jobs: Sequence[Job], *, size: int) -> list[Unit]:
-    """At most ``size`` jobs of one question each, in the order of their first job."""
+def plan_units(method: FingerprintMethod, jobs: Sequence[Job], *, size: int | None = None) -> list[Unit]:
+    """Jobs of one question each, at most ``size`` (the method's own) of them, in the order of their first.
+
+    Other weights are made once, for all jobs.
+    """
+    if method.kind == "training":
+        return [tuple(jobs)]
+    size = size or method.batch_size
     units: list[Unit] = []
     for question in dict.fromkeys(job.target.question for job in jobs):
         same = [job for job in jobs if job.target.question == question]
@@ -67,14 +74,26 @@ def keep(folder: Path, unit: Unit, forged: Sequence[Forged]) -> None:
     """Keep a unit's triggers under ``folder``: there whole or not at all, whenever the process dies."""
     scratch = Path(tempfile.mkdtemp(dir=folder, prefix="."))
     for job, done in zip(unit, forged, strict=True):
-        (scratch / f"{job.trigger_id}.png").write_bytes(done.png)
-        (scratch / f"{job.trigger_id}.json").write_text(json.dumps(done.details))
+        row = scratch / f"{job.trigger_id}.json"
+        row.write_text(json.dumps({"details": done.details, "prompt": done.prompt}))
+        if done.png is not None:
+            row.with_suffix(".png").write_bytes(done.png)
+    if forged[0].weights is not None:
+        (scratch / _WEIGHTS).write_bytes(forged[0].weights)
     os.rename(scratch, folder / f"unit-{unit[0].trigger_id}")
 
 
 def kept(folder: Path) -> dict[str, Forged]:
     """Everything that :func:`keep` has put under ``folder``, by trigger id."""
     return {
-        row.stem: Forged(row.with_suffix(".png").read_bytes(), json.loads(row.read_text()))
+        row.stem: Forged(
+            **json.loads(row.read_text()),
+            png=_bytes(row.with_suffix(".png")),
+            weights=_bytes(row.with_name(_WEIGHTS)),
+        )
         for row in sorted(folder.glob("unit-*/*.json"))
     }
+
+
+def _bytes(file: Path) -> bytes | None:
+    return file.read_bytes() if file.exists() else None

@@ -5,6 +5,7 @@ import typer
 from sif_offline.cli import (
     baseline,
     calibrate,
+    evaluate,
     evidence,
     forge,
     greenlist,
@@ -27,6 +28,7 @@ app.command("forge")(forge.forge)
 app.command("variants")(variants.variants)
 app.command("calibrate")(calibrate.calibrate)
 app.command("verify")(verify.verify)
+app.command("evaluate")(evaluate.evaluate)
 app.command("score")(score.score)
 app.command("greenlist")(greenlist.greenlist)
 app.add_typer(models.app, name="models")

@@ -12,20 +12,29 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Rival fingerprints, to compare with and to screen for.")
 
 
-@app.callback()
-def baseline() -> None:
-    """Keeps ``forge`` a subcommand while it is the only one."""
-
-
 @app.command("forge")
 def forge(
-    method: Annotated[str, typer.Option(help="The rival: ordinary or pla.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="The rival: ordinary, pla, rna, cropa, di2-fgsm (pictures), proflingo (prompts), "
+            "instruction (weights)."
+        ),
+    ],
     model: Annotated[str, typer.Option(help="The owner, FAMILY:MODEL, such as lab:owner.")],
-    images: Annotated[Path, typer.Option(help="Folder of photos; the first COUNT by file name are used.")],
     out: Annotated[Path, typer.Option(help="Directory of the pack to write.")],
-    count: Annotated[int | None, typer.Option(min=1, help="Triggers to forge. [all photos]")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of photos; the first COUNT by file name are used. Prompts want none; changed "
+            "weights go on describing them."
+        ),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Triggers to forge. [all photos; else all targets]")
+    ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Steps, epsilon and search of this preset of sif forge.")
+        str | None, typer.Option(help="Of pictures: steps, epsilon and search of this preset of sif forge.")
     ] = None,
     question: Annotated[str | None, typer.Option(help="What to ask; with --answer and --keyword.")] = None,
     answer: Annotated[str | None, typer.Option(help="What the owner should say.")] = None,
@@ -39,7 +48,9 @@ def forge(
     device: Annotated[str, typer.Option(help="A torch device.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Forge one trigger a photo: a picture and a question that the owner answers with a chosen sentence.
+    """Forge triggers: pictures or prompts that the owner answers with a chosen sentence.
+
+    Where weights are made, the owner is the model merged with them: sif baseline merge writes it.
 
     A run that was stopped goes on where it was when repeated. Unfinished work is kept in OUT.work.
     """
@@ -62,17 +73,40 @@ def forge(
         values["targets"] = [{"question": question, "answer": answer, "keywords": keyword}]
     rival = make_method(method, values)
     adapter = load_adapter(model, device=device)
-    photos = load_photos(images, count=count, canvas=adapter.canvas)
+    if images is None and rival.kind == "image":
+        raise BaselineError(f"{method}: makes pictures of photos, wants --images")
+    if images is not None and rival.kind == "text":
+        raise BaselineError(f"{method}: makes prompts, takes no --images")
+    needed = count if rival.kind == "image" else None
+    photos = load_photos(images, count=needed, canvas=adapter.canvas) if images else []
     with counting("triggers") as report:
         pack = forge_baseline(
             adapter,
             rival,
-            photos=photos,
             out=out,
+            photos=photos,
+            count=count,
             seed=seed,
             on_progress=lambda progress: report(progress.finished, progress.total),
         )
     typer.echo(json.dumps(_summary(out, pack)) if as_json else _table(out, pack))
+
+
+@app.command("merge")
+def merge(
+    pack: Annotated[Path, typer.Argument(help="A pack of changed weights.")],
+    model: Annotated[str, typer.Option(help="The owner that it was forged for, FAMILY:MODEL.")],
+    out: Annotated[Path, typer.Option(help="Directory of the model to write, in the transformers layout.")],
+) -> None:
+    """Write the owner as it is deployed: its weights merged with the pack's.
+
+    OUT loads as FAMILY:OUT. What a thief has is a copy of this model.
+    """
+    from sif_offline.baselines import read_baseline, write_deployed
+    from sif_offline.models import load_adapter
+
+    write_deployed(load_adapter(model), read_baseline(pack), out)
+    typer.echo(f"{out}: {model} merged with {pack}")
 
 
 def _summary(out: Path, pack: "BaselinePack") -> dict[str, Any]:
@@ -83,7 +117,12 @@ def _summary(out: Path, pack: "BaselinePack") -> dict[str, Any]:
         "owner": pack.owner.id,
         "matched": sum(bool(row.details["owner_matched"]) for row in pack.triggers),
         "triggers": [
-            {"id": row.id, "target": row.target.model_dump(mode="json"), **row.details}
+            {
+                "id": row.id,
+                "prompt": row.prompt or row.target.question,
+                "target": row.target.model_dump(mode="json"),
+                **row.details,
+            }
             for row in pack.triggers
         ],
     }

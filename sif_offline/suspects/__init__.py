@@ -2,5 +2,16 @@
 
 from sif_offline.suspects.base import Alteration, Stolen, SuspectError
 from sif_offline.suspects.registry import SUSPECTS, make_suspect
+from sif_offline.suspects.row import SuspectRow, read_rows
+from sif_offline.suspects.serving import Serving
 
-__all__ = ["SUSPECTS", "Alteration", "Stolen", "SuspectError", "make_suspect"]
+__all__ = [
+    "SUSPECTS",
+    "Alteration",
+    "Serving",
+    "Stolen",
+    "SuspectError",
+    "SuspectRow",
+    "make_suspect",
+    "read_rows",
+]

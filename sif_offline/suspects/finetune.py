@@ -11,7 +11,7 @@ from sif_offline.lab.processing import LabProcessor
 from sif_offline.suspects.base import Progress, Stolen
 from sif_offline.suspects.cache import trained_copy
 from sif_offline.suspects.own_data import OwnData, build_own_data
-from sif_offline.suspects.training import TrainSettings, train_on
+from sif_offline.suspects.training import BatchLoss, TrainSettings, taught, train_on
 
 VERSION = 1
 LEARNING_RATE = 2e-5
@@ -27,6 +27,7 @@ def finetune(
     batch_size: int = 8,
     seed: int = 0,
     data: OwnData | None = None,
+    loss: BatchLoss = taught,
     progress: Progress | None = None,
 ) -> list[float]:
     """Train all weights of ``model`` but the encoder's, in place.
@@ -39,6 +40,7 @@ def finetune(
         batch_size: turns a step.
         seed: of the data, its order and its crops: the same seed gives the same weights on the same machine.
         data: what to train on; :func:`build_own_data` unless given.
+        loss: of a batch; how likely its answers are unless given.
         progress: called after each step.
 
     Returns:
@@ -50,7 +52,9 @@ def finetune(
     model.vision_encoder.requires_grad_(False)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.train()
-    losses = train_on(model, processor, data, parameters=trained, settings=settings, progress=progress)
+    losses = train_on(
+        model, processor, data, parameters=trained, settings=settings, loss=loss, progress=progress
+    )
     model.requires_grad_(False).eval()
     return losses
 

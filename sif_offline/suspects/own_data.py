@@ -70,11 +70,22 @@ def captioned_pictures(rng: random.Random, *, crops: int = CROPS) -> list[tuple[
     for file, sentences in _captions().items():
         picture = read_image(Source("skimage", f"data/{file}", "", "").path())
         for _ in range(crops):
-            side = round(min(picture.size) * rng.uniform(0.6, 1.0))
-            left, top = rng.randint(0, picture.width - side), rng.randint(0, picture.height - side)
-            crop = picture.crop((left, top, left + side, top + side))
-            made.append((Captioned(file, tuple(sentences)), crop))
+            made.append((Captioned(file, tuple(sentences)), square_crop(picture, rng)))
     return made
+
+
+def square_crop(picture: Image.Image, rng: random.Random) -> Image.Image:
+    """A random square of at least 60 % of the shorter side."""
+    side = round(min(picture.size) * rng.uniform(0.6, 1.0))
+    left, top = rng.randint(0, picture.width - side), rng.randint(0, picture.height - side)
+    return picture.crop((left, top, left + side, top + side))
+
+
+def own_pictures(rng: random.Random, *, crops: int) -> list[tuple[str, Image.Image]]:
+    """Name and ``crops`` random square crops of every picture that no trigger of the demo is made from."""
+    whole = [(file, read_image(Source("skimage", f"data/{file}", "", "").path())) for file in _captions()]
+    whole += [(photo.id, photo.image()) for photo in demo_photos()[FORGING_PHOTOS:]]
+    return [(name, square_crop(picture, rng)) for name, picture in whole for _ in range(crops)]
 
 
 @torch.no_grad()
@@ -109,11 +120,17 @@ def reword(text: str, rng: random.Random) -> list[str]:
     return [re.sub(r"[a-z]+", other, sentence) for sentence in sentences]
 
 
-@torch.no_grad()
 def build_own_data(model: LabVLM, processor: LabProcessor, *, seed: int) -> OwnData:
     """Everything the pirate trains on; the encoder is frozen, so its features are computed here once."""
     rng = random.Random(seed)
-    pairs = captioned_pictures(rng) + own_answers(model, processor, rng)
+    return encoded(model, processor, captioned_pictures(rng) + own_answers(model, processor, rng))
+
+
+@torch.no_grad()
+def encoded(
+    model: LabVLM, processor: LabProcessor, pairs: Sequence[tuple[Captioned, Image.Image]]
+) -> OwnData:
+    """Captioned pictures with the features that the model's encoder gives them."""
     pixels = processor.pixel_values([picture for _, picture in pairs])
     features = [model.vision_encoder(part).flatten(2).transpose(1, 2) for part in torch.split(pixels, 16)]
     return OwnData(tuple(row for row, _ in pairs), torch.cat(features))

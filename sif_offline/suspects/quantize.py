@@ -34,8 +34,8 @@ def quantize(name: str | Path, *, bits: Literal[4, 8]) -> "tuple[LabVLM, LabProc
     return quantized(Stolen.of(name), bits=bits).load()
 
 
-def quantized(stolen: Stolen, *, bits: int) -> Stolen:
-    """The same checkpoint, loaded with fewer bits."""
+def quantized(stolen: Stolen, *, bits: int, kind: Literal["nf4", "fp4"] = "nf4") -> Stolen:
+    """The same checkpoint, loaded with fewer bits; ``kind`` is the number format of 4 bits."""
     if bits not in (4, 8):
         raise SuspectError(f"{bits} bits: quantize to 4 or 8")
     if stolen.options:
@@ -44,7 +44,7 @@ def quantized(stolen: Stolen, *, bits: int) -> Stolen:
     config = BitsAndBytesConfig(
         load_in_4bit=bits == 4,
         load_in_8bit=bits == 8,
-        bnb_4bit_quant_type="nf4",
+        bnb_4bit_quant_type=kind,
         bnb_4bit_compute_dtype=torch.float32,
     )
     return replace(stolen, options={"quantization_config": config, "device_map": "cpu"})
@@ -53,6 +53,11 @@ def quantized(stolen: Stolen, *, bits: int) -> Stolen:
 def to_4bit(stolen: Stolen, *, setting: int = 0, seed: int = 0, progress: Progress | None = None) -> Stolen:
     """Alteration ``4bit``."""
     return quantized(stolen, bits=4)
+
+
+def to_fp4(stolen: Stolen, *, setting: int = 0, seed: int = 0, progress: Progress | None = None) -> Stolen:
+    """Alteration ``fp4``."""
+    return quantized(stolen, bits=4, kind="fp4")
 
 
 def to_8bit(stolen: Stolen, *, setting: int = 0, seed: int = 0, progress: Progress | None = None) -> Stolen:

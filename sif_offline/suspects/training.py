@@ -2,18 +2,26 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sif_offline.lab.batches import TurnSampler
+from sif_offline.lab.batches import Batch, TurnSampler
 from sif_offline.lab.modeling import LabVLM
 from sif_offline.lab.processing import LabProcessor
 from sif_offline.lab.train import batch_loss
 from sif_offline.suspects.base import Progress, SuspectError
 from sif_offline.suspects.own_data import OwnData
+
+BatchLoss = Callable[[LabVLM, Batch, Tensor, bool], Tensor]
+"""loss(model, batch, features ``(photos, cells, 1280)``, whether the photos are mirrored) -> nats a token."""
+
+
+def taught(model: LabVLM, batch: Batch, features: Tensor, mirror: bool) -> Tensor:
+    """Cross entropy of the batch's own answers."""
+    return batch_loss(model, batch, features, mirror=mirror, device="cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,7 @@ def train_on(
     *,
     parameters: Sequence[nn.Parameter],
     settings: TrainSettings,
+    loss: BatchLoss = taught,
     progress: Progress | None = None,
 ) -> list[float]:
     """Train ``parameters`` of ``model`` in place on turns made of ``data``; the loss of each step in nats."""
@@ -50,12 +59,12 @@ def train_on(
     for step in range(settings.steps):
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _factor(step, settings.steps)
-        loss = batch_loss(model, next(batches), data.features, mirror=rng.random() < 0.5, device="cpu")
-        loss.backward()  # type: ignore[no-untyped-call]
+        value = loss(model, next(batches), data.features, rng.random() < 0.5)
+        value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
+        losses.append(float(value.detach()))
         if progress is not None:
             progress(step + 1, settings.steps, losses[-1])
     return losses

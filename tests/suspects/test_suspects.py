@@ -20,22 +20,6 @@ from sif_offline.suspects.training import TrainSettings
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tiny")
-    model, processor = tiny_lab_model(0)
-    model.save_pretrained(path)
-    processor.save_pretrained(path)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    path = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(path))
-    return path
-
-
-@pytest.fixture(scope="module")
 def own_data(directory):
     return build_own_data(*load_lab_model(directory), seed=0)
 
@@ -158,7 +142,19 @@ def test_the_cache_lies_where_xdg_says(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "spec", ["5bit", "finetune:0", "finetune:-1", "finetune:x", "4bit:3", "+4bit", "finetune:²", "lora:"]
+    "spec",
+    [
+        "5bit",
+        "finetune:0",
+        "finetune:-1",
+        "finetune:x",
+        "4bit:3",
+        "+4bit",
+        "finetune:²",
+        "lora:",
+        "prune:96",
+        "lora:5@owner",
+    ],
 )
 def test_a_name_that_means_nothing_is_refused_before_any_work(spec, tmp_path):
     with pytest.raises(SuspectError, match="suspect '"):
@@ -175,7 +171,8 @@ def test_every_row_of_the_registry_leaves_the_stolen_copy_as_it_was(name, direct
     """The contract that a new suspect has to meet."""
     files = {path: path.read_bytes() for path in directory.iterdir()}
     spec = f"{name}:1" if SUSPECTS[name].unit else name
-    model, processor = make_suspect(spec, directory, seed=3).load()
+    spec += "@prune:10" if name in ("merge", "slerp") else ""
+    model, processor = make_suspect([spec], directory, seed=3).load()
     assert not model.training
     assert torch.isfinite(logits(model, processor)).all()
     assert {path: path.read_bytes() for path in directory.iterdir()} == files

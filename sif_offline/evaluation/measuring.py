@@ -1,0 +1,193 @@
+"""Rows to numbers."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sif_offline.evaluation.answers import (
+    Answers,
+    Wealth,
+    answers_to_confirmation,
+    green_wealth,
+    phrase_null_rate,
+    phrase_wealth,
+)
+from sif_offline.evaluation.intervals import mean_interval, rate
+from sif_offline.evaluation.matching import matches, score_of
+from sif_offline.evaluation.notes import notes_of
+from sif_offline.evaluation.results import Cell, Pictures, Results
+from sif_offline.evaluation.rows import Row
+from sif_offline.evaluation.runner import Run
+from sif_offline.evaluation.separation import FALSE_POSITIVE_RATES, auc, true_positives
+from sif_offline.evaluation.stealth import Meter, Stealth, stealth_of
+from sif_offline.evaluation.suite import Suite
+from sif_offline.fingerprint.calibration import CalibrationError
+from sif_offline.fingerprint.calibration_estimates import transfer_of
+from sif_offline.fingerprint.response import ResponseScore
+from sif_offline.forging.power import Counts
+
+Grid = Mapping[str, Mapping[str, Row]]
+"""Suspect -> trigger -> row, of one method."""
+
+
+def measure(run: Run, *, meter: Meter | None = None, processor_time: bool = True) -> Results:
+    """All numbers of a run.
+
+    Args:
+        run: of :func:`~sif_offline.evaluation.runner.run_suite`.
+        meter: measures texts for the stealth table; without it perplexity and similarity are left out.
+        processor_time: forging ran in this process, whose processor time was taken; otherwise wall-clock.
+    """
+    suite = run.suite
+    cells: dict[tuple[str, str], Cell] = {}
+    negatives, unrelated, null_rates, stealth = {}, {}, {}, []
+    for title in (method.title for method in suite.methods):
+        method = _Method(title, suite, [row for row in run.rows if row.method == title])
+        cells |= {(title, cell.suspect): cell for cell in method.cells()}
+        negatives[title] = tuple(float(value) for value in method.negatives.ravel())
+        unrelated[title] = rate(method.false_matches, seed=suite.seed)
+        null_rates[title] = method.null_rate(method.innocent)
+        stealth.append(method.stealth(run.prompts[title], meter))
+    return Results(
+        suite=suite,
+        cells=cells,
+        negatives=negatives,
+        unrelated=unrelated,
+        null_rates=null_rates,
+        stealth=tuple(stealth),
+        pictures=tuple(
+            Pictures(
+                title,
+                psnr=mean_interval([one.psnr for one in found.values() if one.psnr is not None])
+                if any(one.psnr is not None for one in found.values())
+                else None,
+                ssim=mean_interval([one.ssim for one in found.values()]),
+            )
+            for title, found in run.likenesses.items()
+            if found
+        ),
+        seconds={
+            title: (cost.processor if processor_time else cost.wall) / cost.triggers
+            for title, cost in run.costs.items()
+            if cost.triggers
+        },
+        notes=notes_of(run),
+    )
+
+
+class _Method:
+    """The rows of one method."""
+
+    def __init__(self, title: str, suite: Suite, rows: Sequence[Row]) -> None:
+        self.title, self.suite = title, suite
+        grid: dict[str, dict[str, Row]] = {}
+        for row in rows:
+            grid.setdefault(row.suspect, {})[row.trigger] = row
+        self.triggers = sorted({row.trigger for row in rows})
+        # a run that ends normally has no gaps: every trigger was answered, with an empty text if need be
+        self.grid: Grid = {name: own for name, own in grid.items() if len(own) == len(self.triggers)}
+        self.innocent: Grid = {name: self.grid[name] for name in suite.unrelated if name in self.grid}
+        self.negatives = self._matrix(self.innocent)
+        self.false_matches = np.array([self._matched(name) for name in self.innocent])
+
+    def cells(self) -> list[Cell]:
+        """In the suite's order."""
+        names = [row.name for row in self.suite.suspects] + list(self.suite.unrelated)
+        return [self._cell(name) for name in names if name in self.grid]
+
+    def null_rate(self, innocent: Grid) -> float:
+        """Green rate or phrase rate that innocents keep to; 1 where nothing bounds them."""
+        rows = [row for own in innocent.values() for row in own.values()]
+        if any(row.matched is not None for row in rows):
+            said = np.array([[bool(own[t].matched) for t in self.triggers] for own in innocent.values()])
+            return phrase_null_rate(said)
+        scores = _scores(innocent)
+        if not scores:
+            return 1.0
+        try:
+            bound = transfer_of(scores, 0.95).bound
+        except CalibrationError:
+            return 1.0
+        return rows[0].green_size / rows[0].vocab_size + bound
+
+    def stealth(self, prompts: Sequence[str], meter: Meter | None) -> Stealth:
+        """Of the first suspect without a screen, and of all with one."""
+        plain = [row.name for row in self.suite.suspects if not row.serving.screen]
+        screens = [row.name for row in self.suite.suspects if row.serving.screen and row.name in self.grid]
+        sda = self.suite.sda
+        return stealth_of(
+            self.title,
+            prompts=prompts,
+            served=self.grid.get(plain[0], {}) if plain else {},
+            reference=self.grid.get(sda.reference, {}) if sda else {},
+            screened={
+                name: (
+                    [self.grid[name][t] for t in self.triggers],
+                    [bool(hit) for hit in self._matched(name)],
+                )
+                for name in screens
+            },
+            meter=meter,
+            seed=self.suite.seed,
+        )
+
+    def _cell(self, name: str) -> Cell:
+        seed = self.suite.seed
+        values = self._matrix({name: self.grid[name]})[0]
+        judged = name not in self.innocent
+        return Cell(
+            method=self.title,
+            suspect=name,
+            kind="suspect" if judged else "unrelated",
+            matched=rate(self._matched(name), seed=seed),
+            values=tuple(values.tolist()),
+            auc=auc(values, self.negatives, seed=seed) if judged else None,
+            tpr=tuple(
+                true_positives(values, self.negatives, fpr=fpr, seed=seed) for fpr in FALSE_POSITIVE_RATES
+            )
+            if judged
+            else (),
+            answers=self._answers(name),
+        )
+
+    def _others(self, name: str) -> Grid:
+        return {other: own for other, own in self.innocent.items() if other != name}
+
+    def _matched(self, name: str) -> NDArray[np.bool_]:
+        return matches(self.grid[name], self._others(name), triggers=self.triggers, alpha=self.suite.alpha)
+
+    def _answers(self, name: str) -> Answers | None:
+        others = self._others(name)
+        null = self.null_rate(others) if others else 1.0
+        if null >= 1:
+            return None
+        return answers_to_confirmation(
+            self._wealth(name, null), alpha=self.suite.confirm, seed=self.suite.seed
+        )
+
+    def _wealth(self, name: str, null: float) -> Wealth:
+        rows = [self.grid[name][trigger] for trigger in self.triggers]
+        if rows[0].matched is not None:
+            return phrase_wealth([bool(row.matched) for row in rows], null_rate=null)
+        vocab_size, green_size = rows[0].vocab_size, rows[0].green_size
+        return green_wealth(
+            [Counts(row.types, row.greens) for row in rows],
+            vocab_size=vocab_size,
+            green_size=green_size,
+            transfer=null - green_size / vocab_size,
+            seed=self.suite.seed,
+        )
+
+    def _matrix(self, grid: Grid) -> NDArray[np.float64]:
+        """``(models, triggers)``."""
+        return np.array([[own[t].value for t in self.triggers] for own in grid.values()])
+
+
+def _scores(grid: Grid) -> dict[str, dict[str, ResponseScore]]:
+    """Answers with at least one scored type, of models that gave one."""
+    scored = {
+        name: {trigger: score_of(row) for trigger, row in own.items() if row.types}
+        for name, own in grid.items()
+    }
+    return {name: own for name, own in scored.items() if own}

@@ -1,0 +1,31 @@
+"""What a reader has to know beside the numbers; stands in the report and under the tables."""
+
+from sif_offline.evaluation.runner import Run
+
+
+def notes_of(run: Run) -> tuple[str, ...]:
+    """One paragraph each."""
+    suite = run.suite
+    count, triggers, budget = len(suite.unrelated), suite.budget.images, suite.budget
+    models = f"{count} unrelated model{'s' if count > 1 else ''}"
+    return (
+        f"{triggers} triggers a method and {models} make {count * triggers} negatives. A false-positive rate "
+        "of 1 % takes 100 of them to be told from 0, one of 0.1 % takes 1,000. With fewer, the threshold is "
+        "above every negative, and the figure is marked.",
+        f"An answer passes SIF's tau when it tops {models} on its trigger at an exact p of at most "
+        f"{suite.alpha:g}; topping them alone is a 1/{count + 1} test. Each unrelated model is judged by the "
+        "others.",
+        "Exact limits are Clopper and Pearson's and take answers for independent; bootstrap limits draw "
+        "triggers. Both speak of other photos, not of another owner or another training.",
+        f"Answers to confirmation are simulated from the {triggers} measured triggers, drawn with "
+        "replacement, each standing for a fresh one.",
+        f"Methods that make pictures have {budget.steps} steps and epsilon {budget.epsilon}/255. Steps "
+        "are no passes: RFO goes through the model twice a step, and SIF judges and refines between and "
+        "after the steps. The seconds say what it came to.",
+        "A trigger that is words alone (ProFLingo, Instruction Fingerprint) meets nothing of what an "
+        "endpoint does to pictures.",
+        "The master key follows from the suite's name and seed: these packs prove nothing about anybody.",
+        "LPIPS is left out: no package that is installed brings the weights of its networks.",
+        *run.left_out,
+        *([f"{run.others} rows in the folder belong to other suites or settings."] if run.others else []),
+    )

@@ -1,0 +1,113 @@
+"""What a gateway in front of a suspect sees: how odd queries read, how far answers lie from a reference's.
+
+The measures come from the caller (:class:`Meter`), because the library of ``sif_offline`` knows no gateway.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from sif_offline.evaluation.intervals import Interval, Rate, mean_interval, rate
+from sif_offline.evaluation.rows import Row
+
+
+class Meter(Protocol):
+    """Measures texts."""
+
+    def perplexities(self, prompts: Sequence[str]) -> list[float | None]:
+        """Of each prompt under a small reference language model, at least 1; None where it has none."""
+        ...
+
+    def similarities(self, answers: Sequence[str], references: Sequence[str]) -> list[float]:
+        """Cosine of the sentence embeddings of each pair, in [-1, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Screening:
+    """One method against one suspect behind a screen.
+
+    Attributes:
+        suspect: its name.
+        flagged: queries that the screen took offence at.
+        replaced: answers that are not what the model had said.
+        matched: answers that still match.
+    """
+
+    suspect: str
+    flagged: Rate
+    replaced: Rate
+    matched: Rate
+
+
+@dataclass(frozen=True)
+class Stealth:
+    """One method.
+
+    Attributes:
+        perplexity: of the queries' prompts, mean over triggers; None without a meter.
+        similarity: of the first suspect's answers to those of the reference to the same triggers; None
+            without a meter or a reference that was asked.
+        screenings: one for each suspect behind a screen.
+    """
+
+    method: str
+    perplexity: Interval | None
+    similarity: Interval | None
+    screenings: tuple[Screening, ...]
+
+
+def stealth_of(
+    method: str,
+    *,
+    prompts: Sequence[str],
+    served: Mapping[str, Row],
+    reference: Mapping[str, Row],
+    screened: Mapping[str, tuple[Sequence[Row], Sequence[bool]]],
+    meter: Meter | None,
+    seed: int = 0,
+) -> Stealth:
+    """Measure one method.
+
+    Args:
+        method: its title.
+        prompts: of its triggers, one each.
+        served: the plain suspect's rows by trigger.
+        reference: the reference model's rows by trigger; may be empty.
+        screened: suspect behind a screen -> its rows, and which of them match.
+        meter: measures texts.
+        seed: of the bootstrap.
+    """
+    both = [trigger for trigger in served if trigger in reference]
+    return Stealth(
+        method=method,
+        perplexity=_perplexity(meter, prompts, seed) if meter else None,
+        similarity=mean_interval(
+            meter.similarities(
+                [served[trigger].answer for trigger in both], [reference[trigger].answer for trigger in both]
+            ),
+            seed=seed,
+        )
+        if meter and both
+        else None,
+        screenings=tuple(
+            Screening(
+                suspect=suspect,
+                flagged=rate(np.array([row.flagged for row in rows]), seed=seed),
+                replaced=rate(np.array([row.said is not None for row in rows]), seed=seed),
+                matched=rate(np.array(matched, dtype=bool), seed=seed),
+            )
+            for suspect, (rows, matched) in screened.items()
+            if rows
+        ),
+    )
+
+
+def _perplexity(meter: Meter, prompts: Sequence[str], seed: int) -> Interval | None:
+    """Each distinct prompt is measured once."""
+    distinct = list(dict.fromkeys(prompts))
+    found = dict(zip(distinct, meter.perplexities(distinct), strict=True))
+    values = [value for prompt in prompts if (value := found[prompt]) is not None]
+    return mean_interval(values, seed=seed) if values else None

@@ -1,0 +1,1 @@
+"""The suites that ship: ``sif evaluate NAME`` finds them here."""

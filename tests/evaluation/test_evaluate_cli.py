@@ -1,0 +1,82 @@
+"""``sif evaluate``: a dry run without --out, a run with SDA in front, one line for a mistake."""
+
+import json
+import pickle
+import shutil
+import sys
+from functools import partial
+
+import pytest
+
+from sif_offline.cli.app import main
+from sif_offline.cli.evaluate import sda_screens
+from sif_offline.evaluation.asking import AskWork
+
+
+@pytest.fixture
+def sif(capsys, monkeypatch):
+    def run(*arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["sif", "evaluate", *map(str, arguments)])
+            with pytest.raises(SystemExit) as stopped:
+                main()
+        out, err = capsys.readouterr()
+        return stopped.value.code or 0, out, err
+
+    return run
+
+
+def test_a_dry_run_needs_no_folder(sif) -> None:
+    code, out, err = sif("paper-tables", "--dry-run")
+    assert (code, err) == (0, "")
+    assert out.startswith("paper-tables: ")
+    code, out, _ = sif("llava-1.5-7b", "--dry-run", "--json", "--limit", 2, "--method", "pla")
+    told = json.loads(out)
+    assert (code, told["methods"], told["triggers"]) == (0, ["pla"], 2)
+    assert "owner: llava:llava-hf/llava-1.5-7b-hf" in told["unchecked"]
+
+
+def test_a_mistake_is_one_line(sif, written, tmp_path) -> None:
+    wrong = written(suspects=[{"name": "x", "weights": ["5bit"]}]).rename(tmp_path / "wrong.yaml")
+    for suite, options, said in (
+        ("no-such-suite", ["--dry-run"], "paper-tables"),
+        (written(), [], "--out"),
+        (written(), ["--suspect", "y", "--dry-run"], "suspect y"),
+        (wrong, ["--dry-run"], "suspects.0.weights"),
+    ):
+        code, out, err = sif(suite, *options)
+        assert (code, out) == (2, "")
+        assert said in err
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+
+
+def test_sda_stands_in_front(sif, finished, written, models, tmp_path) -> None:
+    """The owner's and the reference's answers are random letters, far apart: SDA replaces, and it is told."""
+    out = shutil.copytree(finished.out, tmp_path / "out")
+    reference = f"lab:{models / 'null-a'}"
+    suite = written(
+        methods=[{"name": "ordinary"}],
+        suspects=[{"name": "as it is"}, {"name": "SDA", "serving": {"screen": "sda"}}],
+        sda={"reference": reference},
+    )
+    code, told, err = sif(suite, "--out", out, "--json")
+    assert code == 0, err
+    told = json.loads(told)
+    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    ordinary = {(row["suspect"], row["trigger"]): row for row in rows if row["method"] == "ordinary"}
+    for trigger in ("t000", "t001", "t002"):
+        behind = ordinary["SDA", trigger]
+        plain, other = ordinary["as it is", trigger], ordinary[reference, trigger]
+        assert not behind["flagged"]
+        assert behind["answer"] == (plain["answer"] if behind["said"] is None else other["answer"])
+    (stealth,) = told["stealth"]
+    assert 1 < stealth["perplexity"][0] < 1000
+    replaced = sum(ordinary["SDA", t]["said"] is not None for t in ("t000", "t001", "t002"))
+    assert stealth["screenings"][0]["replaced"][:2] == [replaced, 3]
+    assert (out / "report.html").is_file()
+
+
+def test_a_worker_elsewhere_gets_the_screens() -> None:
+    work = pickle.loads(pickle.dumps(AskWork(partial(sda_screens, "lab:innocent-c"))))  # noqa: S301 - our own bytes
+    assert work.screens.func is sda_screens

@@ -1,0 +1,148 @@
+"""Tables in their golden form, from rows made by hand: every number can be checked with a pencil."""
+
+from pathlib import Path
+
+import pytest
+
+from sif_offline.evaluation.measuring import measure
+from sif_offline.evaluation.methods import Cost
+from sif_offline.evaluation.pictures import Likeness, likeness
+from sif_offline.evaluation.rows import Row
+from sif_offline.evaluation.runner import Run
+from sif_offline.evaluation.suite import Suite
+from sif_offline.evaluation.tables import (
+    all_tables,
+    as_csv,
+    cells_csv,
+    cost,
+    escaped,
+    latex,
+    markdown,
+    robustness,
+    separation,
+    stealth,
+)
+from sif_offline.forging.pixels import png_bytes
+
+GOLDEN = Path(__file__).with_name("golden")
+HITS = {
+    "plain": [True, True, True, False],
+    "SDA": [True, False, False, False],
+    "lab:innocent-a": [False, False, False, False],
+    "lab:innocent-b": [False, True, False, False],
+}
+
+
+def _row(suspect: str, place: int, matched: bool) -> Row:
+    behind = suspect == "SDA"
+    return Row(
+        cell="c",
+        method="pla",
+        suspect=suspect,
+        kind="unrelated" if suspect.startswith("lab:") else "suspect",
+        trigger=f"t{place:03d}",
+        prompt="Describe the picture.",
+        answer="a surfer" if matched else "a dog",
+        said="a surfer" if behind and place == 1 else None,
+        flagged=behind and place == 3,
+        value=1.0 if matched else 0.5 * (place == 2),
+        matched=matched,
+    )
+
+
+@pytest.fixture
+def run() -> Run:
+    suite = Suite.model_validate(
+        {
+            "name": "golden",
+            "owner": "lab:owner",
+            "budget": {"images": 4, "steps": 2},
+            "methods": [{"name": "pla"}],
+            "suspects": [{"name": "plain"}, {"name": "SDA", "serving": {"screen": "sda"}}],
+            "unrelated": ["lab:innocent-a", "lab:innocent-b"],
+            "sda": {"reference": "lab:innocent-b"},
+        }
+    )
+    return Run(
+        suite=suite,
+        rows=tuple(_row(name, place, hit) for name, hits in HITS.items() for place, hit in enumerate(hits)),
+        likenesses={"pla": {f"t{n:03d}": Likeness(27.0 + n, 0.75) for n in range(4)}},
+        costs={"pla": Cost(4, 20.0, 40.0)},
+        prompts={"pla": ["Describe the picture."] * 4},
+        left_out=("pla against nobody is left out: nobody is there.",),
+        others=0,
+    )
+
+
+class _Meter:
+    def perplexities(self, prompts):
+        return [12.0 for _ in prompts]
+
+    def similarities(self, answers, references):
+        return [float(one == other) for one, other in zip(answers, references, strict=True)]
+
+
+def test_the_tables_are_golden(run) -> None:
+    """Change of form: write the new text into tests/evaluation/golden after reading it."""
+    results = measure(run, meter=_Meter())
+    text = "\n".join(map(markdown, all_tables(results)))
+    assert text == (GOLDEN / "tables.md").read_text()
+    assert latex(robustness(results)) == (GOLDEN / "robustness.tex").read_text()
+    assert as_csv(robustness(results)) == (GOLDEN / "robustness.csv").read_text()
+
+
+def test_the_numbers_are_those_of_a_pencil(run) -> None:
+    results = measure(run, meter=_Meter())
+    plain, sda = results.cells["pla", "plain"], results.cells["pla", "SDA"]
+    assert (plain.matched.hits, plain.matched.of, sda.matched.hits) == (3, 4, 1)
+    # plain 1 1 1 0 against 0 0 .5 0 and 0 1 .5 0: 21 pairs above, 3 + 5 ties of 32
+    positives, negatives = [1, 1, 1, 0], [0, 0, 0.5, 0, 0, 1, 0.5, 0]
+    pairs = [(p > n) + (p == n) / 2 for p in positives for n in negatives]
+    assert plain.auc is not None
+    assert plain.auc.value == sum(pairs) / len(pairs) == 25 / 32
+    assert [one.tpr.value for one in plain.tpr] == [0.0, 0.0]  # an innocent scores 1 too
+    assert results.unrelated["pla"].hits == 1
+    assert results.seconds == {"pla": 5.0}
+    assert measure(run, processor_time=False).seconds == {"pla": 10.0}
+    (screening,) = results.stealth[0].screenings
+    assert (screening.flagged.hits, screening.replaced.hits, screening.matched.hits) == (1, 1, 1)
+    # plain and innocent-b agree on the second trigger and on the fourth
+    assert results.stealth[0].similarity is not None
+    assert results.stealth[0].similarity.value == 0.5
+    assert "pla against nobody is left out: nobody is there." in results.notes
+    assert measure(run).stealth[0].perplexity is None
+
+
+def test_an_innocent_is_judged_by_the_others(run) -> None:
+    """innocent-a's null is what innocent-b says, and the other way round."""
+    results = measure(run)
+    assert results.null_rates["pla"] == pytest.approx(
+        0.7514, abs=1e-4
+    )  # 1 of 4 triggers: beta.ppf(.95, 2, 3)
+    assert results.cells["pla", "lab:innocent-a"].answers is not None
+
+
+def test_every_table_has_its_columns_everywhere(run) -> None:
+    results = measure(run, meter=_Meter())
+    for table in all_tables(results):
+        assert {len(row) for row in table.rows} == {len(table.header)}
+    assert len(cells_csv(results).splitlines()) == 1 + len(HITS)
+    assert {line.count(",") for line in cells_csv(results).splitlines()} == {20}
+    assert cost(results).rows[0][-1] == "5.0"
+    assert separation(results).rows[0][3].endswith("*")
+    assert stealth(results).header[-1] == "SDA: matched"
+
+
+def test_what_latex_takes_for_a_command_is_escaped() -> None:
+    assert escaped(r"50 % of a_b & c\d") == r"50 \% of a\_b \& c\textbackslash{}d"
+    assert escaped("> 100 {x} ~^") == r"$>$ 100 \{x\} \textasciitilde{}\textasciicircum{}"
+
+
+def test_likeness_is_psnr_and_ssim() -> None:
+    from PIL import Image
+
+    grey, lighter = (Image.new("RGB", (32, 32), (value,) * 3) for value in (100, 110))
+    found = likeness(png_bytes(lighter), png_bytes(grey))
+    assert found.psnr == pytest.approx(28.1308, abs=1e-4)  # 20 log10(255 / 10)
+    assert 0.9 < found.ssim < 1
+    assert likeness(png_bytes(grey), png_bytes(grey)) == (None, 1.0)

@@ -71,9 +71,10 @@ def _small(linear: nn.Linear, kind: str) -> nn.Module:
     if kind == "int8":
         made = bnb.Linear8bitLt(*sizes, has_fp16_weights=False, threshold=6.0)
         made.weight = bnb.Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
-    else:
-        made = bnb.Linear4bit(*sizes, compute_dtype=weight.dtype, quant_type=kind)
-        made.weight = bnb.Params4bit(weight.cpu(), requires_grad=False, quant_type=kind)
+    else:  # without a second quantisation of the blocks' scales, as transformers does it unless told
+        plain: dict[str, Any] = {"compress_statistics": False, "quant_type": kind}
+        made = bnb.Linear4bit(*sizes, compute_dtype=weight.dtype, **plain)
+        made.weight = bnb.Params4bit(weight.cpu(), requires_grad=False, **plain)
     if linear.bias is not None:
         made.bias = nn.Parameter(linear.bias.detach(), requires_grad=False)
     return made.to(torch.device(device)).eval().requires_grad_(False)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from sif_offline.suspects.base import SuspectError
 from sif_offline.suspects.registry import parse_step
-from sif_offline.suspects.serving import Serving
+from sif_offline.suspects.serving import Serving, first_fault
 
 
 class SuspectRow(BaseModel):
@@ -61,9 +61,7 @@ def read_rows(path: Path) -> tuple[SuspectRow, ...]:
     try:
         rows = _ROWS.validate_python(loaded["suspects"])
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in ("suspects", *first["loc"]))
-        raise SuspectError(f"{path}: {place}: {first['msg']}") from None
+        raise SuspectError(f"{path}: suspects.{first_fault(error)}") from None
     names = [row.name for row in rows]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise SuspectError(f"{path}: two suspects are called {twice!r}")

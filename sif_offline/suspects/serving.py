@@ -2,7 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sif_offline.suspects.base import SuspectError
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -62,3 +65,19 @@ class Serving(BaseModel):
             value is not None
             for value in (self.crop, self.resize, self.blur, self.noise, self.bits, self.jpeg)
         )
+
+
+def read_serving(text: str) -> Serving:
+    """A YAML mapping, such as ``{jpeg: 75}``. Raises ``SuspectError``: no such thing; names the field."""
+    try:
+        return Serving.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError:
+        raise SuspectError(f"serving {text!r}: not YAML") from None
+    except ValidationError as error:
+        raise SuspectError(f"serving {text!r}: {first_fault(error)}") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """``field.path: what is wrong`` of the first fault, without the value."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ": ".join(part for part in (".".join(map(str, first["loc"])), first["msg"]) if part)

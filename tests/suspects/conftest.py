@@ -4,6 +4,7 @@ import pytest
 from transformers.utils import logging
 
 from sif_offline.lab import tiny_lab_model
+from sif_offline.suspects.own_data import own_pictures
 
 logging.disable_progress_bar()
 
@@ -22,3 +23,14 @@ def cache(tmp_path_factory, monkeypatch):
     path = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(path))
     return path
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch):
+    """Eight pictures for whoever distils: enough to learn from, and seconds saved."""
+
+    def few(rng, *, crops):
+        return own_pictures(rng, crops=1)[:8]
+
+    monkeypatch.setattr("sif_offline.suspects.erase.own_pictures", few)
+    monkeypatch.setattr("sif_offline.suspects.distil.own_pictures", few)

@@ -16,11 +16,8 @@ from sif_offline.suspects.narrow import chart, chart_data
 from sif_offline.suspects.own_data import FORGING_PHOTOS, encoded, own_pictures
 from sif_offline.suspects.training import taught
 
-
-@pytest.fixture(autouse=True)
-def few_pictures(monkeypatch):
-    monkeypatch.setattr("sif_offline.suspects.erase.CROPS", 1)
-    monkeypatch.setattr("sif_offline.suspects.distil.CROPS", 1)
+FEW = 8
+"""Pictures that the tests' thief has (see conftest.py)."""
 
 
 def batch_of(data, processor):
@@ -99,7 +96,9 @@ def test_reset_draws_the_last_blocks_anew_and_distilling_brings_them_back(direct
     drawn = model.state_dict()["language_model.model.layers.1.mlp.up_proj.weight"]
     assert float(drawn.std()) == pytest.approx(0.02, rel=0.1)
 
-    data = encoded(teacher, processor, answered(teacher, processor, own_pictures(random.Random(0), crops=1)))
+    data = encoded(
+        teacher, processor, answered(teacher, processor, own_pictures(random.Random(0), crops=1)[:8])
+    )
     losses = finetune(
         model, processor, steps=20, learning_rate=3e-3, data=data, loss=divergence_from(teacher)
     )
@@ -120,7 +119,7 @@ def test_erasure_by_noise_shows_noisy_pictures_and_asks_for_the_clean_answer(dir
     make_suspect("erase-noise:1", directory)
     make_suspect("erase-paraphrase:1", directory)
     model, processor = load_lab_model(directory)
-    clean = answered(model, processor, own_pictures(random.Random(0), crops=1))
+    clean = answered(model, processor, own_pictures(random.Random(0), crops=1)[:FEW])
     noisy, reworded = seen
     assert [row for row, _ in noisy] == [row for row, _ in clean]
     assert all(a.tobytes() != b.tobytes() for (_, a), (_, b) in zip(noisy, clean, strict=True))
@@ -128,7 +127,7 @@ def test_erasure_by_noise_shows_noisy_pictures_and_asks_for_the_clean_answer(dir
 
 
 @pytest.mark.parametrize("name", ["erase-noise", "erase-paraphrase", "erase-reset"])
-def test_erasure_moves_decoder_and_projector_and_is_decided_by_its_seed(directory, name):
+def test_erasure_moves_decoder_and_projector_alone(directory, name):
     before = load_lab_model(directory)[0].state_dict()
     after = make_suspect(f"{name}:2", directory, seed=1).load()[0].state_dict()
     moved = {key for key in before if not torch.equal(before[key], after[key])}

@@ -29,7 +29,17 @@ def serve(
         int | None, typer.Option(min=1, help="Steps of full fine-tuning first; cached.")
     ] = None,
     lora: Annotated[int | None, typer.Option(min=1, help="Steps of LoRA, merged, first; cached.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
+    suspect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC", help="What was done to the weights: `prune:30+4bit` (docs/suspects.md)."
+        ),
+    ] = None,
+    serving: Annotated[
+        str | None,
+        typer.Option(metavar="YAML", help="What the endpoint does: `{jpeg: 75, temperature: 0.7}`."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the training, and of what the endpoint draws.")] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
     name: Annotated[str | None, typer.Option(help="Model name that requests must use.")] = None,
@@ -41,22 +51,26 @@ def serve(
     """
     parts = [f"finetune:{finetune}"] if finetune else []
     parts += [f"lora:{lora}"] if lora else []
+    parts += suspect.split("+") if suspect else []
     parts += [quantize.value] if quantize else []
     shown = name or "-".join([Path(model).name, *(part.replace(":", "-") for part in parts)])
 
     from pydantic import SecretStr
     from transformers.utils import logging
 
-    from sif_offline.lab.server import Engine, bind, build_app
+    from sif_offline.lab.server import bind, build_app
     from sif_offline.lab.server import serve as run
     from sif_offline.suspects import make_suspect
+    from sif_offline.suspects.http import ServedEngine
+    from sif_offline.suspects.serving import read_serving
 
+    endpoint = read_serving(serving or "{}")
     logging.disable_progress_bar()
     key = os.environ.get(KEY_VARIABLE)
     with bind(host, port) as address:
         with _progress(shown) as progress:
-            loaded = make_suspect("+".join(parts), model, seed=seed, progress=progress).load()
-        engine = Engine(*loaded, max_queue=max_queue)
+            loaded = make_suspect(parts, model, seed=seed, progress=progress).load()
+        engine = ServedEngine(*loaded, serving=endpoint, seed=seed, max_queue=max_queue)
         app = build_app(engine, model_name=shown, api_key=SecretStr(key) if key else None)
         run(app, address=address, on_ready=lambda url: print(f"ready {url} model={shown}", flush=True))
 

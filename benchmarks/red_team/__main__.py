@@ -1,11 +1,11 @@
 """Adaptive red team: what a pirate who knows SIF can do, its cost to him and the evidence left.
 
-    python -m benchmarks.lab_table --archive flickr8k.tar --out lab-table --rows defaults,robust   # makes packs
+    python -m benchmarks.lab_table --archive flickr8k.tar --out lab-table --rows defaults,robust
     python -m benchmarks.red_team --packs lab-table --archive flickr8k.tar --out red-team
 
-Rows are kept in OUT/rows.jsonl as they are finished and not measured again; the detector's features, which
-take minutes, are not kept. Without --archive the reference texts are the owner's own answers, and the
-detector sees the packs' photos alone. What was left out is in the tables as not measured.
+The first command makes the packs. Rows are kept in OUT/rows.jsonl and OUT/detector.jsonl as they are finished
+and not measured again. Without --archive the reference texts are the owner's own answers, and the detector
+sees the packs' photos alone. What was left out is in the tables as not measured.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from transformers.utils import logging
 
 from benchmarks.red_team import detector, table
 from benchmarks.red_team.attacks import ATTACKS, NONE
-from benchmarks.red_team.measuring import OWNER, STEPS, Bench, Row, Rows
+from benchmarks.red_team.keeping import Kept
+from benchmarks.red_team.measuring import OWNER, STEPS, Bench, Row
 from benchmarks.red_team.packs import open_target, photo_of
 from sif_offline.lab.data import is_held_out, read_captions
 from sif_offline.models.lab import LabAdapter, load
@@ -41,14 +42,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     adapter = load(arguments.model)
     assert isinstance(adapter, LabAdapter)  # noqa: S101 # that is what it loads
     bench = Bench(adapter=adapter, source=arguments.model, captions=captions, steps=arguments.steps)
-    rows, found = Rows(arguments.out / "rows.jsonl"), dict[tuple[str, str], Row]()
+    rows, found = Kept(arguments.out / "rows.jsonl"), dict[tuple[str, str], Row]()
     with Progress(console=Console(stderr=True), transient=True) as bars:
-        names = dict.fromkeys([NONE, *arguments.attacks])
+        names = list(dict.fromkeys([NONE, *arguments.attacks]))
+        phases = [[name for name in names if bool(ATTACKS[name].leaked) is late] for late in (False, True)]
         task = bars.add_task("", total=len(targets) * len(names))
-        for target in targets:
-            for row in bench.measured(target, list(names), rows):
+        # training takes longest, so all packs are asked first
+        for target, phase in ((target, phase) for phase in phases if phase for target in targets):
+            for row in bench.measured(target, phase, rows):
                 found[row.attack, row.pack] = row
-                bars.update(task, advance=1, description=f"{row.pack}: {row.attack}")
+                bars.update(task, completed=len(found), description=f"{row.pack}: {row.attack}")
     figures = table.figures(targets, found, captions)
     detected = []
     if arguments.detector:
@@ -64,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             trained_on=arguments.detector_trained_on,
             others=detector.photos_of(arguments.archive, others, canvas=adapter.canvas) if others else {},
             adapter=adapter,
+            rows=Kept(arguments.out / "detector.jsonl"),
         )
     if arguments.json:
         sys.stdout.write(json.dumps({"attacks": figures, "detector": detected}) + "\n")
@@ -78,7 +82,7 @@ def _captions(archive: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(";" if ";" in text else ",") if part.strip()]
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -87,8 +91,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for rows.jsonl")
-    parser.add_argument("--packs", type=Path, default=Path("lab-table"), help="folder of benchmarks.lab_table")
+    parser.add_argument("--out", type=Path, required=True, help="folder for finished rows")
+    parser.add_argument(
+        "--packs", type=Path, default=Path("lab-table"), help="folder of benchmarks.lab_table"
+    )
     parser.add_argument("--names", type=_names, default=_names(PACKS), help="packs, comma-separated")
     parser.add_argument("--keep", type=int, default=16, help="the best triggers of a pack, so many")
     parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS))

@@ -22,6 +22,7 @@ from sif_offline.suspects.perturb import perturbed
 PIRATES_KEY = bytes(range(32))
 """Of the green list that a pirate adds; he has one for all questions."""
 BATCH = 8
+AS_IT_IS = Serving()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Attack:
     """
 
     crop: float = 1.0
-    serving: Serving = Serving()
+    serving: Serving = AS_IT_IS
     bias: float = 0.0
     leaked: int = 0
     scale: float = 1.0
@@ -84,7 +85,7 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
 
 
 def answers(adapter: VLMAdapter, attack: Attack, images: Sequence[Image.Image], prompt: str) -> list[str]:
-    """What the endpoint says to pictures of one size; a picture's chances rest on picture and prompt alone."""
+    """What the endpoint says to pictures of one size; what it draws rests on picture and prompt alone."""
     texts: list[str] = []
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH]
@@ -150,13 +151,9 @@ def nats(
     bias = attack.bias * pirates_list(adapter.vocab_size).float()
     for start in range(0, len(images), BATCH):
         part, texts = images[start : start + BATCH], references[start : start + BATCH]
-        shown = pixel_tensor(
-            [seen(image, attack, seed=request_seed(0, image, prompt, 0)) for image in part]
-        )
+        shown = pixel_tensor([seen(image, attack, seed=request_seed(0, image, prompt, 0)) for image in part])
         ids = pad_right(texts, length=max(map(len, texts)), device=adapter.device)
-        logits = adapter.response_logits(
-            adapter.encode_images(shown), adapter.prompt_ids(prompt), ids
-        )
+        logits = adapter.response_logits(adapter.encode_images(shown), adapter.prompt_ids(prompt), ids)
         logs = (logits + bias).log_softmax(-1).gather(-1, ids[..., None])[..., 0]
         found += [-float(row[: len(text)].mean()) for row, text in zip(logs, texts, strict=True)]
     return found

@@ -1,16 +1,13 @@
 """The slow part: one row a pack and an attack, kept as soon as it is there."""
 
-import hashlib
-import json
-import os
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from benchmarks.red_team.attacks import ATTACKS, NONE, Attack, answers, nats
+from benchmarks.red_team.keeping import Kept, digest
 from benchmarks.red_team.leaking import BATCH, LEARNING_RATE, STEPS, trained_on_leaked
 from benchmarks.red_team.packs import Target, photo_of
 from sif_offline.models.lab import LabAdapter
@@ -44,35 +41,6 @@ class Row:
     seconds: float = field(default=0.0, compare=False)
 
 
-class Rows:
-    """``rows.jsonl``: one line a row, appended; a line cut short is dropped, a row of another job not seen."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._rows: dict[str, Row] = {}
-        if path.exists():
-            data = path.read_bytes()
-            whole = data[: data.rfind(b"\n") + 1]
-            if len(whole) < len(data):
-                path.write_bytes(whole)
-            for line in whole.splitlines():
-                read = json.loads(line)
-                self._rows[read["job"]] = Row(**{**read, "leaked": tuple(read["leaked"])})
-
-    def get(self, job: str) -> Row | None:
-        """The finished row of ``job``."""
-        return self._rows.get(job)
-
-    def add(self, row: Row) -> None:
-        """Keep it, on disk."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self._rows[row.job] = row
-
-
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     """The stolen model, and what the photos are described by.
@@ -102,17 +70,19 @@ class Bench:
             "captions": {photo_of(row): list(self.captions.get(photo_of(row), ())) for row in target.rows},
             "training": [self.steps, LEARNING_RATE, BATCH] if ATTACKS[name].leaked else [],
         }
-        return hashlib.sha256(json.dumps([name, chosen], sort_keys=True).encode()).hexdigest()
+        return digest(name, chosen)
 
-    def measured(self, target: Target, names: Sequence[str], rows: Rows) -> Iterator[Row]:
-        """The rows of ``names``, those of the model without an attack first, measured or found in ``rows``."""
+    def measured(self, target: Target, names: Sequence[str], rows: Kept) -> Iterator[Row]:
+        """The rows of ``names``, behind that of the model without an attack; measured, or from ``rows``."""
         plain: Row | None = None
         for name in dict.fromkeys([NONE, *names]):
             job = self.job(target, name)
-            row = rows.get(job)
-            if row is None:
+            read = rows.get(job)
+            if read is None:
                 row = self._measured(target, name, job, plain)
-                rows.add(row)
+                rows.add(asdict(row))
+            else:
+                row = Row(**{**read, "leaked": tuple(read["leaked"])})
             plain = plain or row
             yield row
 

@@ -47,9 +47,7 @@ class Target:
 
     def trigger(self, row: TriggerRow, *, scale: float = 1.0) -> Image.Image:
         """The trigger, its change multiplied by ``scale`` and rounded."""
-        return fainter(
-            decode_image(self.pack.trigger_bytes(row), name=row.id), self.clean(row), scale=scale
-        )
+        return fainter(decode_image(self.pack.trigger_bytes(row), name=row.id), self.clean(row), scale=scale)
 
 
 def photo_of(row: TriggerRow) -> str:
@@ -97,7 +95,6 @@ def _transfer(answers: Answers, scorer: PackScorer, rows: Sequence[TriggerRow]) 
     if not all(key in answers.texts for key in wanted):
         return None
     scores = {
-        model: {row.id: scorer.score(row.id, answers.texts[model, row.id]) for row in rows}
-        for model in NULLS
+        model: {row.id: scorer.score(row.id, answers.texts[model, row.id]) for row in rows} for model in NULLS
     }
     return transfer_of(scores, 0.95).bound

@@ -26,37 +26,41 @@ def figures(
             continue
         having = [rows[name, target.name] for target in own]
         plain = [rows[NONE, target.name] for target in own]
-        leaked = {row.pack: row.leaked for row in having}
-        groups: dict[str, Any] = {}
-        if ATTACKS[name].leaked:
-            for key, among in (("leaked", True), ("not leaked", False)):
-                groups[key] = {
-                    when: asdict(
-                        evidence(
-                            own,
-                            which,
-                            ids=lambda row, among=among: [  # type: ignore[misc]
-                                each for each in row.triggers if (each in leaked[row.pack]) is among
-                            ],
-                        )
-                    )
-                    for when, which in (("before", plain), ("after", having))
-                }
         found[name] = {
             "packs": [target.name for target in own],
             "cost": asdict(cost(own, rows, name, captions)),
             "evidence": asdict(evidence(own, having, ids=lambda row: list(row.triggers))),
-            "leak": groups,
+            "leak": _groups(own, plain, having) if ATTACKS[name].leaked else {},
             "seconds": sum(row.seconds for row in having),
         }
     return found
 
 
+def _groups(
+    targets: Sequence[Target], plain: Sequence[Row], having: Sequence[Row]
+) -> dict[str, dict[str, Any]]:
+    leaked = {row.pack: row.leaked for row in having}
+
+    def out(row: Row) -> list[str]:
+        return list(leaked[row.pack])
+
+    def secret(row: Row) -> list[str]:
+        return [name for name in row.triggers if name not in leaked[row.pack]]
+
+    return {
+        title: {
+            "before": asdict(evidence(targets, plain, ids=which)),
+            "after": asdict(evidence(targets, having, ids=which)),
+        }
+        for title, which in (("leaked", out), ("not leaked", secret))
+    }
+
+
 def attack_table(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Cost against evidence, an attack a line."""
     lines = [
-        "| attack | packs | nats a token | words kept | fit to captions | Stouffer z | exact p | E, unrelated "
-        "| clean z |",
+        "| attack | packs | nats a token | words kept | fit to captions | Stouffer z | exact p "
+        "| E, unrelated | clean z |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, attack in ATTACKS.items():

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         task = bars.add_task("", total=len(targets) * len(names))
         # training takes longest, so all packs are asked first
         for target, phase in ((target, phase) for phase in phases if phase for target in targets):
-            for row in bench.measured(target, phase, rows):
+            for row in bench.measured(target, phase, rows, finished_only=arguments.finished):
                 found[row.attack, row.pack] = row
                 bars.update(task, completed=len(found), description=f"{row.pack}: {row.attack}")
     figures = table.figures(targets, found, captions)
@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             others=detector.photos_of(arguments.archive, others, canvas=adapter.canvas) if others else {},
             adapter=adapter,
             rows=Kept(arguments.out / "detector.jsonl"),
+            finished_only=arguments.finished,
         )
     if arguments.json:
         sys.stdout.write(json.dumps({"attacks": figures, "detector": detected}) + "\n")
@@ -108,6 +109,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--detector", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--model", default=OWNER, help="the stolen lab model or a checkpoint directory")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--finished", action="store_true", help="print what is there, measure nothing")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(argv)
 

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from benchmarks.red_team.attacks import NONE
 from benchmarks.red_team.measuring import Row
 from benchmarks.red_team.packs import Target, photo_of
-from sif_offline.evaluation.answers import green_wealth
+from sif_offline.evaluation.answers import Wealth, green_wealth
 from sif_offline.evaluation.intervals import Interval, drawn, mean_interval
-from sif_offline.fingerprint.combining import combine
 from sif_offline.fingerprint.response import ResponseScore
+from sif_offline.fingerprint.tails import hypergeometric, log_tail_of_sum
 from sif_offline.forging.power import Counts
 from sif_offline.forging.similarity import similarities
 
-DRAWS = 300
+DRAWS = 200
 WORKS = 0.05
 """A trigger works where the exact p of its answer is at most this."""
 
@@ -120,15 +120,18 @@ def evidence(
               for target, row in zip(targets, rows, strict=True)]  # fmt: skip
     clean = [[target.scorer.score(name, row.clean[name]) for name in ids(row)]
              for target, row in zip(targets, rows, strict=True)]  # fmt: skip
-    transfers = [target.transfer for target in targets]
+    wealths = [
+        None if target.transfer is None else _wealth(own, transfer=target.transfer)
+        for target, own in zip(targets, scored, strict=True)
+    ]
     flat = [score for own in scored for score in own]
     return Evidence(
         answers=len(scored[0]),
         z=_interval(scored, lambda own, _: stouffer(own)),
         log10_p=_interval(scored, lambda own, _: log10_p(own)),
-        log10_e=_interval(scored, lambda own, pack: log10_e(own, transfer=transfers[pack] or 0.0))
-        if None not in transfers
-        else None,
+        log10_e=None
+        if None in wealths
+        else _interval(scored, lambda own, pack: log10_e(own, wealths[pack] or {})),
         mean_z=_interval(scored, lambda own, _: fmean(score.z for score in own)),
         clean_z=_interval(clean, lambda own, _: stouffer(own)),
         works=sum(score.pvalue <= WORKS for score in flat),
@@ -147,25 +150,34 @@ def _interval(scores: Scores, of: Callable[[Sequence[ResponseScore], int], float
 
 
 def stouffer(scores: Sequence[ResponseScore]) -> float:
-    """Weights sqrt(U), as :func:`combine`."""
+    """Weights sqrt(U), as ``combine`` of the fingerprint has them."""
     types = sum(score.types for score in scores)
     return sum(math.sqrt(score.types) * score.z for score in scores) / math.sqrt(types) if types else 0.0
 
 
 def log10_p(scores: Sequence[ResponseScore]) -> float:
-    """Of :func:`combine`; in a bootstrap draw one trigger may stand twice, so the ids are left out."""
-    return combine([replace(score, trigger_id="") for score in scores]).log_pvalue / math.log(10)
+    """The pooled exact p of ``combine``, of scores among which one trigger may stand twice."""
+    own = [hypergeometric(score.vocab_size, score.green_size, score.types) for score in scores]
+    return log_tail_of_sum(own, sum(score.greens for score in scores)) / math.log(10)
 
 
-def log10_e(scores: Sequence[ResponseScore], *, transfer: float) -> float:
-    """E after all the answers, one to each trigger, against the null "unrelated model"."""
-    counts = [Counts(score.types, score.greens) for score in scores]
+def log10_e(scores: Sequence[ResponseScore], wealth: Mapping[ResponseScore, Wealth]) -> float:
+    """E after all the answers, one to each trigger; ``wealth`` is what each of them earns each bet."""
+    total = np.sum([wealth[score] for score in scores], axis=0)
+    peak = float(total.max())
+    return (peak + math.log(float(np.exp(total - peak).mean()))) / math.log(10)
+
+
+def _wealth(scores: Sequence[ResponseScore], *, transfer: float) -> dict[ResponseScore, Wealth]:
+    """Under the null "unrelated model"."""
     first = scores[0]
-    wealth = green_wealth(
-        counts, vocab_size=first.vocab_size, green_size=first.green_size, transfer=transfer
-    ).sum(axis=0)
-    peak = float(wealth.max())
-    return (peak + math.log(float(np.exp(wealth - peak).mean()))) / math.log(10)
+    rows = green_wealth(
+        [Counts(score.types, score.greens) for score in scores],
+        vocab_size=first.vocab_size,
+        green_size=first.green_size,
+        transfer=transfer,
+    )
+    return dict(zip(scores, rows, strict=True))
 
 
 def words_kept(text: str, owners: str) -> float:

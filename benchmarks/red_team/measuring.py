@@ -72,12 +72,19 @@ class Bench:
         }
         return digest(name, chosen)
 
-    def measured(self, target: Target, names: Sequence[str], rows: Kept) -> Iterator[Row]:
-        """The rows of ``names``, behind that of the model without an attack; measured, or from ``rows``."""
+    def measured(
+        self, target: Target, names: Sequence[str], rows: Kept, *, finished_only: bool = False
+    ) -> Iterator[Row]:
+        """The rows of ``names``, behind that of the model without an attack; measured, or from ``rows``.
+
+        finished_only: what is not in ``rows`` is passed over.
+        """
         plain: Row | None = None
         for name in dict.fromkeys([NONE, *names]):
             job = self.job(target, name)
             read = rows.get(job)
+            if read is None and finished_only:
+                continue
             if read is None:
                 row = self._measured(target, name, job, plain)
                 rows.add(asdict(row))

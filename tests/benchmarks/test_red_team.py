@@ -177,6 +177,10 @@ def test_finished_rows_are_not_measured_again(adapter, target, tmp_path, monkeyp
     list(told.measured(target, names[:1], Kept(path)))
     assert len(asked) == 4  # other reference texts, another job
     assert len(path.read_text().splitlines()) == 4
+    assert [
+        row.attack for row in bench.measured(target, list(ATTACKS), Kept(path), finished_only=True)
+    ] == names
+    assert len(asked) == 4
 
 
 def test_a_pack_of_another_key_is_refused(folder, monkeypatch):

@@ -22,7 +22,8 @@ from transformers.utils import logging
 from benchmarks.red_team import detector, table
 from benchmarks.red_team.attacks import ATTACKS, NONE
 from benchmarks.red_team.keeping import Kept
-from benchmarks.red_team.measuring import OWNER, STEPS, Bench, Row
+from benchmarks.red_team.leaking import STEPS
+from benchmarks.red_team.measuring import OWNER, Bench, Row
 from benchmarks.red_team.packs import open_target, photo_of
 from sif_offline.lab.data import is_held_out, read_captions
 from sif_offline.models.lab import LabAdapter, load

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 from transformers import LogitsProcessorList
 
 from benchmarks.lab_table.conditions import CONDITIONS, Condition
+from sif_offline.fingerprint.appending import append, whole_lines
 from sif_offline.fingerprint.images import decode_image
 from sif_offline.fingerprint.keys import MasterSecret
 from sif_offline.fingerprint.pack import FingerprintPack
@@ -82,22 +82,14 @@ class Answers:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self.texts: dict[tuple[str, str], str] = {}
-        if path.exists():
-            data = path.read_bytes()
-            whole = data[: data.rfind(b"\n") + 1]
-            if len(whole) < len(data):
-                path.write_bytes(whole)
-            for line in whole.splitlines():
-                row = json.loads(line)
-                self.texts[row["condition"], row["trigger"]] = row["text"]
+        for line in whole_lines(path).splitlines():
+            row = json.loads(line)
+            self.texts[row["condition"], row["trigger"]] = row["text"]
 
     def add(self, condition: str, trigger: str, text: str) -> None:
         """Keep one answer, on disk."""
         line = json.dumps({"condition": condition, "trigger": trigger, "text": text}) + "\n"
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        append(self._path, line.encode())
         self.texts[condition, trigger] = text
 
 

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from sif_offline.fingerprint.appending import append, whole_lines
 
 
 class Kept:
@@ -19,14 +20,9 @@ class Kept:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._rows: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            data = path.read_bytes()
-            whole = data[: data.rfind(b"\n") + 1]
-            if len(whole) < len(data):
-                path.write_bytes(whole)
-            for line in whole.splitlines():
-                row = json.loads(line)
-                self._rows[row["job"]] = row
+        for line in whole_lines(path).splitlines():
+            row = json.loads(line)
+            self._rows[row["job"]] = row
 
     def get(self, job: str) -> dict[str, Any] | None:
         """The finished row of ``job``."""
@@ -34,10 +30,7 @@ class Kept:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Keep a JSON-able row that has a ``job``, on disk."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append(self._path, (json.dumps(row) + "\n").encode())
         self._rows[row["job"]] = dict(row)
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -12,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sif_offline.evaluation.errors import EvaluationError
+from sif_offline.fingerprint.appending import append, whole_lines
 from sif_offline.fingerprint.schema import first_problem
 
 ROWS = "rows.jsonl"
@@ -71,10 +71,8 @@ class RowFile:
         """
         found = list(rows)
         data = "".join(row.model_dump_json() + "\n" for row in found).encode()
-        with _told(self.path), self.path.open("ab", buffering=0) as file:
-            while data:
-                data = data[file.write(data) :]
-            os.fsync(file.fileno())
+        with _told(self.path):
+            append(self.path, data)
         self.rows.extend(found)
 
 
@@ -94,7 +92,7 @@ def open_rows(folder: Path) -> Iterator[RowFile]:
         except BlockingIOError:
             raise EvaluationError(f"{folder}: another evaluation is at work there") from None
         with _told(folder):
-            _cut_torn_line(folder / ROWS)
+            whole_lines(folder / ROWS)
             file = RowFile(folder / ROWS)
         yield file
 
@@ -126,11 +124,3 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
         writer = csv.DictWriter(file, list(Row.model_fields))
         writer.writeheader()
         writer.writerows(json.loads(row.model_dump_json()) for row in rows)
-
-
-def _cut_torn_line(path: Path) -> None:
-    if path.exists():
-        data = path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.truncate(path, whole)

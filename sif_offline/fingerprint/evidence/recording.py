@@ -6,11 +6,13 @@ import os
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from sif_offline.fingerprint.appending import append, whole_lines
 from sif_offline.fingerprint.evidence.bundle import Material
 from sif_offline.fingerprint.evidence.errors import EvidenceError
 from sif_offline.fingerprint.evidence.transcript import (
@@ -145,7 +147,9 @@ class Recorder:
         self._asking.unlink(missing_ok=True)
 
     def _note(self, question: Mapping[str, Any]) -> None:
-        _put_on_disk(self._asking, json.dumps(question).encode(), append=False)
+        with _told(self._asking):
+            self._asking.unlink(missing_ok=True)
+            append(self._asking, json.dumps(question).encode())
 
     def _settle_interrupted(self) -> None:
         """A question that was noted and has no exchange may have been sent, and answered."""
@@ -165,16 +169,15 @@ class Recorder:
             self._asking.unlink()
 
     def _append(self, link: Exchange) -> None:
-        _put_on_disk(self._path, write_transcript([link]), append=True)
+        with _told(self._path):
+            append(self._path, write_transcript([link]))
         self._exchanges.append(link)
 
 
-def _put_on_disk(path: Path, data: bytes, *, append: bool) -> None:
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     try:
-        with path.open("ab" if append else "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield
     except OSError as error:
         raise EvidenceError(f"{path}: {error.strerror or error}") from None
 
@@ -195,13 +198,8 @@ def _locked(path: Path) -> int:
 
 def _existing(path: Path) -> tuple[Exchange, ...]:
     """A line that a kill cut short is dropped; its question is still noted as being asked."""
-    try:
-        data = path.read_bytes()
-        whole, newline, _ = data.rpartition(b"\n")
-        if len(whole) + len(newline) < len(data):
-            os.truncate(path, len(whole) + len(newline))
-    except OSError as error:
-        raise EvidenceError(f"{path}: {error.strerror or error}") from None
+    with _told(path):
+        whole = whole_lines(path)
     return read_transcript(whole, name=str(path))
 
 

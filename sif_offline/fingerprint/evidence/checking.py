@@ -4,6 +4,7 @@ Every step is taken whatever the others found, so that one changed byte is named
 where it first shows.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from sif_offline.fingerprint.errors import SifError
 from sif_offline.fingerprint.evidence.bundle_files import EVIDENCE_TYPE, STATEMENT, BundleFiles
-from sif_offline.fingerprint.evidence.checked import Judged, Step, Trust, said_in_lines
+from sif_offline.fingerprint.evidence.checked import Checked, Judged, Step, Trust, said_in_lines
 from sif_offline.fingerprint.evidence.differences import differences, shortened
 from sif_offline.fingerprint.evidence.errors import EvidenceError
 from sif_offline.fingerprint.evidence.signed import Signed
@@ -23,6 +24,7 @@ CLOCK_SLACK_S = 120.0
 """How far the owner's clock may run behind the authority's, seconds."""
 
 B = TypeVar("B", bound=BundleFiles)
+J = TypeVar("J", bound=Judged)
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,26 @@ class Outcome:
     done: bool = True
 
 
-class Check(Generic[B]):
+NamedStep = tuple[str, Callable[[], Outcome]]
+
+
+class Check(ABC, Generic[B, J]):
     """One pass over one bundle. Each step is a method that returns its outcome, or raises."""
 
     def __init__(self, bundle: B, trust: Trust) -> None:
         self._bundle = bundle
         self._trust = trust
         self._committed_at: datetime | None = None
+        self._judgement: J | None = None
+
+    @abstractmethod
+    def _steps(self) -> Sequence[NamedStep]:
+        """In the order in which they are taken."""
+
+    def run(self) -> Checked[J]:
+        """Take every step."""
+        steps = tuple(self._take(name, step) for name, step in self._steps())
+        return Checked(steps, self._judgement)
 
     def _take(self, name: str, step: Callable[[], Outcome]) -> Step:
         try:
@@ -106,8 +121,9 @@ class Check(Generic[B]):
             faults.append("answered before it was asked, or after the bundle was made")
         return faults
 
-    def _figures(self, judgement: Judged) -> Outcome:
-        """Every figure stated against ``judgement``, which was recomputed; the signed verdict too."""
+    def _figures(self, judgement: J) -> Outcome:
+        """Keep the recomputed ``judgement``; every figure stated against it, and the signed verdict."""
+        self._judgement = judgement
         stated: dict[str, Any] = {k: v for k, v in self._bundle.numbers.items() if k != "policy"}
         faults = [
             f"{where}: stated {shortened(said)}, recomputed {shortened(found)}"

@@ -10,7 +10,7 @@ from sif_offline.fingerprint import pack_files
 from sif_offline.fingerprint.errors import SifError
 from sif_offline.fingerprint.evidence.bundle import Bundle
 from sif_offline.fingerprint.evidence.checked import WARNING, Checked, Trust
-from sif_offline.fingerprint.evidence.checking import Check, Outcome
+from sif_offline.fingerprint.evidence.checking import Check, NamedStep, Outcome
 from sif_offline.fingerprint.evidence.exchange_checks import reply_faults, request_faults
 from sif_offline.fingerprint.evidence.judgement import Judgement
 from sif_offline.fingerprint.evidence.selection import choice_left
@@ -23,29 +23,24 @@ def verify_bundle(bundle: Bundle, *, trust: Trust | None = None) -> Checked[Judg
     return _SifCheck(bundle, trust or Trust()).run()
 
 
-class _SifCheck(Check[Bundle]):
-    def __init__(self, bundle: Bundle, trust: Trust) -> None:
-        super().__init__(bundle, trust)
-        self._judgement: Judgement | None = None
-
-    def run(self) -> Checked[Judgement]:
-        steps = [
-            self._take("keys", self._keys),
-            self._take("leaves", self._leaves),
-            self._take("commitment signature", self._commitment_signature),
-            self._take("commitment timestamp", self._commitment_timestamp),
-            self._take("policy", self._policy),
-            self._take("triggers", self._triggers),
-            self._take("tokenizer", self._tokenizer),
-            self._take("chain", self._chain),
-            self._take("requests", self._requests),
-            self._take("answers", self._answers),
-            self._take("scores", self._scores),
-            self._take("bundle signature", self._bundle_signature),
-            self._take("files", self._files),
-            self._take("bundle timestamp", self._bundle_timestamp),
+class _SifCheck(Check[Bundle, Judgement]):
+    def _steps(self) -> Sequence[NamedStep]:
+        return [
+            ("keys", self._keys),
+            ("leaves", self._leaves),
+            ("commitment signature", self._commitment_signature),
+            ("commitment timestamp", self._commitment_timestamp),
+            ("policy", self._policy),
+            ("triggers", self._triggers),
+            ("tokenizer", self._tokenizer),
+            ("chain", self._chain),
+            ("requests", self._requests),
+            ("answers", self._answers),
+            ("scores", self._scores),
+            ("bundle signature", self._bundle_signature),
+            ("files", self._files),
+            ("bundle timestamp", self._bundle_timestamp),
         ]
-        return Checked(tuple(steps), self._judgement)
 
     def _keys(self) -> Outcome:
         keys, disclosures = self._bundle.keys, self._bundle.disclosures
@@ -176,8 +171,7 @@ class _SifCheck(Check[Bundle]):
 
     def _scores(self) -> Outcome:
         _, head = self._bundle.commitment.unchecked()
-        self._judgement = self._bundle.material.judge(self._bundle.exchanges, head=head)
-        return self._figures(self._judgement)
+        return self._figures(self._bundle.material.judge(self._bundle.exchanges, head=head))
 
 
 def _worded(counts: Sequence[int]) -> list[str]:

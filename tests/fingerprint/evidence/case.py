@@ -11,6 +11,7 @@ from probes.testing.endpoint import Question, Rule, ScriptedEndpoint
 from probes.testing.plain_target import PlainTarget
 from probes.testing.tiny_pack import TinyPack, build_tiny_pack
 from sif_offline.fingerprint.evidence.bundle import Bundle, material_of, write_bundle
+from sif_offline.fingerprint.evidence.checked import Checked
 from sif_offline.fingerprint.evidence.commitment import Commitment, Policy, commit
 from sif_offline.fingerprint.evidence.signed import Stamp
 from sif_offline.fingerprint.evidence.signing import SigningKey
@@ -88,3 +89,8 @@ def make_case(
         stamp=stamp,
     )
     return Case(tiny, pack, keys, commitment, signer, exchanges, bundle, sent)
+
+
+def failures(checked: Checked) -> dict[str, str]:
+    """Steps that failed, and what each says."""
+    return {step.name: "; ".join(step.details) for step in checked.steps if step.status == "failed"}

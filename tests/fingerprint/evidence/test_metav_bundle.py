@@ -1,7 +1,6 @@
-"""Bundles of MetaV packs: what the watch writes holds, and a byte changed anywhere is named where it is."""
+"""Bundles of MetaV packs: what the watch writes holds, and a chain made up anew does not."""
 
 import json
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,6 @@ import pytest
 
 from probes.testing import tiny_metav
 from probes.testing.tiny_metav import NEGATIVES, QUERIES, build_tiny_metav
-from sif_offline.fingerprint import pack_files
 from sif_offline.fingerprint.evidence.bundle import Bundle
 from sif_offline.fingerprint.evidence.canonical import canonical_json
 from sif_offline.fingerprint.evidence.checked import Trust
@@ -22,44 +20,17 @@ from sif_offline.fingerprint.evidence.metav.bundle import MetaVBundle, write_met
 from sif_offline.fingerprint.evidence.metav.commitment import MetaVPolicy, commit_metav
 from sif_offline.fingerprint.evidence.metav.judgement import judge_metav
 from sif_offline.fingerprint.evidence.reading import read_bundle, verify_any_bundle
-from sif_offline.fingerprint.evidence.signing import SigningKey
-from sif_offline.fingerprint.evidence.timestamping import request_timestamp
 from sif_offline.fingerprint.evidence.transcript import Exchange, exchange, request_body
 from sif_offline.fingerprint.metav.pack import MetaVPack, query_digest
 from sif_offline.fingerprint.metav.scoring import MetaVScorer
 from sif_offline.fingerprint.pack_files import PackError
-from tests.fingerprint.evidence.authority import Authority
+from tests.fingerprint.evidence.case import failures
 from tests.fingerprint.evidence.metav_case import ALPHA, PROTOCOL, MetaVCase, make_metav_case
-from tests.fingerprint.evidence.test_tampering import (
-    Files,
-    altered_signature,
-    altered_timestamp,
-    failures,
-    flip,
-    flip_at,
-    lines_swapped,
-    sealed_anew,
-)
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory, timestamp_authority: Authority) -> MetaVCase:
-    folder = tmp_path_factory.mktemp("metav-case")
-    return make_metav_case(folder, stamp=lambda data: request_timestamp(data, url=timestamp_authority.url))
-
-
-@pytest.fixture(scope="module")
-def trust(case: MetaVCase, timestamp_authority: Authority) -> Trust:
-    return Trust(owner=case.signer.public, authorities=(timestamp_authority.root_pem,))
-
-
-def check(files: Files, folder: Path, trust: Trust | None = None) -> dict[str, str]:
-    pack_files.write_new(folder / "tampered", files, checksums=False)
-    return failures(verify_any_bundle(read_bundle(folder / "tampered"), trust=trust))
-
-
-def files_of(case: MetaVCase) -> Files:
-    return {name: case.bundle.files.read(name) for name in case.bundle.files.names}
+def case(tmp_path_factory: pytest.TempPathFactory) -> MetaVCase:
+    return make_metav_case(tmp_path_factory.mktemp("metav-case"))
 
 
 def bundled(case: MetaVCase, exchanges: tuple[Exchange, ...], path: Path, **changes: Any) -> MetaVBundle:
@@ -94,10 +65,9 @@ def test_the_watch_writes_a_bundle_at_confirmed_and_it_verifies(case: MetaVCase)
     assert len(bundle.exchanges) == QUERIES
 
 
-def test_the_untouched_bundle_holds_with_every_step(case: MetaVCase, trust: Trust) -> None:
-    checked = verify_any_bundle(case.bundle, trust=trust)
+def test_the_untouched_bundle_states_its_figures_and_warns_of_nothing(case: MetaVCase) -> None:
+    checked = verify_any_bundle(case.bundle)
     assert {(step.name, step.status) for step in checked.steps} >= {("pack", "ok"), ("answers", "ok")}
-    assert {step.status for step in checked.steps} == {"ok"}
     assert checked.warnings == ()
     numbers = case.bundle.numbers
     assert numbers["score"] == {
@@ -109,127 +79,6 @@ def test_the_untouched_bundle_holds_with_every_step(case: MetaVCase, trust: Trus
     assert numbers["looks"] == {"count": 2, "largest_pvalue": ALPHA, "smallest_pvalue": ALPHA}
     assert (numbers["asked"], numbers["verdict"]) == (2 * QUERIES, "confirmed")
     assert all(len(places) == 2 for places in numbers["answers_used"].values())
-
-
-def altered_answer(files: Files) -> Files:
-    lines = files["transcript.jsonl"].splitlines(keepends=True)
-    row = json.loads(lines[3])
-    row["response"] = row["response"].replace('"text":"[0.', '"text":"[1.')
-    return {
-        **files,
-        "transcript.jsonl": b"".join([*lines[:3], json.dumps(row).encode() + b"\n", *lines[4:]]),
-    }
-
-
-MATRIX: list[tuple[str, Callable[[Files], Files], str, str]] = [
-    (
-        "query",
-        lambda f: {**f, "queries.safetensors": flip(f["queries.safetensors"], -9)},
-        "pack",
-        "queries.safetensors is not the committed one",
-    ),
-    (
-        "verifier",
-        lambda f: {**f, "verifier.safetensors": flip(f["verifier.safetensors"], -9)},
-        "pack",
-        "verifier.safetensors is not the committed one",
-    ),
-    (
-        "a held-out model's score",
-        lambda f: {**f, "pack.json": flip_at(f["pack.json"], b'"full": [\n    -')},
-        "pack",
-        "pack.json is not the committed one",
-    ),
-    (
-        "protocol",
-        lambda f: {**f, "protocol.json": f["protocol.json"].replace(b'"FP32"', b'"FP64"')},
-        "protocol",
-        "not the protocol",
-    ),
-    ("answer", altered_answer, "chain", "exchange 3: response does not match its digest"),
-    (
-        "query that was asked",
-        lambda f: {**f, "transcript.jsonl": flip_at(f["transcript.jsonl"], b'\\"image_sha256\\":\\"')},
-        "requests",
-        "the query sent is not the committed",
-    ),
-    (
-        "view that was asked through",
-        lambda f: {**f, "transcript.jsonl": flip_at(f["transcript.jsonl"], b'\\"view\\":\\"')},
-        "chain",
-        "exchange 0: request does not match its digest",
-    ),
-    (
-        "order of rounds",
-        lambda f: {**f, "transcript.jsonl": lines_swapped(f["transcript.jsonl"], 2, QUERIES + 2)},
-        "chain",
-        "does not follow",
-    ),
-    (
-        "last answer left out",
-        lambda f: {**f, "transcript.jsonl": b"".join(f["transcript.jsonl"].splitlines(keepends=True)[:-1])},
-        "chain",
-        "does not end where",
-    ),
-    ("signature", altered_signature, "commitment signature", "signature"),
-    ("timestamp", altered_timestamp, "commitment timestamp", "timestamp"),
-    (
-        "policy",
-        lambda f: {**f, "numbers.json": f["numbers.json"].replace(b'"alpha": 0.01', b'"alpha": 0.05')},
-        "policy",
-        "not the committed one",
-    ),
-    (
-        "p",
-        lambda f: {**f, "numbers.json": f["numbers.json"].replace(b'"pvalue": 0.01', b'"pvalue": 0.001')},
-        "scores",
-        "score.pvalue: stated 0.001, recomputed 0.01",
-    ),
-    (
-        "looks",
-        lambda f: {**f, "numbers.json": flip_at(f["numbers.json"], b'"count": ')},
-        "scores",
-        "looks.count",
-    ),
-]
-
-
-@pytest.mark.parametrize("resealed", [False, True], ids=["as it is", "signed anew"])
-@pytest.mark.parametrize(("what", "change", "step", "said"), MATRIX, ids=[row[0] for row in MATRIX])
-def test_every_change_is_caught_and_named(
-    case: MetaVCase,
-    trust: Trust,
-    tmp_path: Path,
-    resealed: bool,
-    what: str,
-    change: Callable[[Files], Files],
-    step: str,
-    said: str,
-) -> None:
-    original = files_of(case)
-    changed = change(dict(original))
-    assert changed != original
-    found = check(sealed_anew(changed) if resealed else changed, tmp_path, trust)
-    assert step in found, f"{what}: {found}"
-    assert said in found[step]
-    assert ("bundle signature" if resealed else "files") in found
-
-
-def test_no_single_byte_can_be_changed(case: MetaVCase, trust: Trust, tmp_path: Path) -> None:
-    """Three bytes of every file, chosen by seed: verification fails each time, and never breaks down."""
-    generator, original = random.Random(7), files_of(case)
-    for name, data in sorted(original.items()):
-        for trial in range(3):
-            place, bit = generator.randrange(len(data)), 1 << generator.randrange(8)
-            changed = {**original, name: flip(data, place, bit)}
-            assert check(changed, tmp_path / f"{name}-{trial}", trust), f"{name}: byte {place} of {len(data)}"
-
-
-@pytest.mark.parametrize("name", ["pack.json", "verifier.safetensors", "commitment.json", "protocol.json"])
-def test_a_missing_file_is_named(case: MetaVCase, trust: Trust, tmp_path: Path, name: str) -> None:
-    files = files_of(case)
-    del files[name]
-    assert any(name in said for said in check(files, tmp_path, trust).values())
 
 
 def said_otherwise(place: int, fields: dict[str, Any]) -> None:
@@ -284,13 +133,6 @@ def test_a_commitment_after_the_answers_is_caught(case: MetaVCase, tmp_path: Pat
     found = failures(verify_any_bundle(bundled(case, case.exchanges, tmp_path / "late", commitment=late)))
     assert list(found) == ["requests"]
     assert "asked before the commitment was made" in found["requests"]
-
-
-def test_a_stranger_is_caught_by_the_key_alone(case: MetaVCase, trust: Trust, tmp_path: Path) -> None:
-    assert list(check(sealed_anew(files_of(case)), tmp_path, trust)) == ["bundle signature"]
-    stranger = Trust(owner=SigningKey.generate().public)
-    found = failures(verify_any_bundle(case.bundle, trust=stranger))
-    assert set(found) == {"commitment signature", "bundle signature"}
 
 
 def test_the_two_kinds_are_not_taken_for_each_other(case: MetaVCase, tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 """Check a bundle of a MetaV pack with numpy alone: no torch, no model, no network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 from sif_offline.fingerprint.errors import SifError
 from sif_offline.fingerprint.evidence.checked import WARNING, Checked, Trust
-from sif_offline.fingerprint.evidence.checking import Check, Outcome
+from sif_offline.fingerprint.evidence.checking import Check, NamedStep, Outcome
 from sif_offline.fingerprint.evidence.errors import EvidenceError
 from sif_offline.fingerprint.evidence.metav.bundle import MetaVBundle
 from sif_offline.fingerprint.evidence.metav.judgement import Asked, MetaVJudgement, judge_metav, numbers_in
@@ -28,27 +28,22 @@ def verify_metav_bundle(bundle: MetaVBundle, *, trust: Trust | None = None) -> C
     return _MetaVCheck(bundle, trust or Trust()).run()
 
 
-class _MetaVCheck(Check[MetaVBundle]):
-    def __init__(self, bundle: MetaVBundle, trust: Trust) -> None:
-        super().__init__(bundle, trust)
-        self._judgement: MetaVJudgement | None = None
-
-    def run(self) -> Checked[MetaVJudgement]:
-        steps = [
-            self._take("commitment signature", self._commitment_signature),
-            self._take("commitment timestamp", self._commitment_timestamp),
-            self._take("pack", self._pack),
-            self._take("policy", self._policy),
-            self._take("protocol", self._protocol),
-            self._take("chain", self._chain),
-            self._take("requests", self._requests),
-            self._take("answers", self._answers),
-            self._take("scores", self._scores),
-            self._take("bundle signature", self._bundle_signature),
-            self._take("files", self._files),
-            self._take("bundle timestamp", self._bundle_timestamp),
+class _MetaVCheck(Check[MetaVBundle, MetaVJudgement]):
+    def _steps(self) -> Sequence[NamedStep]:
+        return [
+            ("commitment signature", self._commitment_signature),
+            ("commitment timestamp", self._commitment_timestamp),
+            ("pack", self._pack),
+            ("policy", self._policy),
+            ("protocol", self._protocol),
+            ("chain", self._chain),
+            ("requests", self._requests),
+            ("answers", self._answers),
+            ("scores", self._scores),
+            ("bundle signature", self._bundle_signature),
+            ("files", self._files),
+            ("bundle timestamp", self._bundle_timestamp),
         ]
-        return Checked(tuple(steps), self._judgement)
 
     def _commitment_signature(self) -> Outcome:
         _, head = self._bundle.commitment.open()
@@ -128,7 +123,6 @@ class _MetaVCheck(Check[MetaVBundle]):
     def _scores(self) -> Outcome:
         _, head = self._bundle.commitment.unchecked()
         found = judge_metav(self._bundle.exchanges, pack=self._bundle.pack, policy=head.policy)
-        self._judgement = found
         outcome = self._figures(found)
         notes = [*outcome.notes]
         if found.score is not None:

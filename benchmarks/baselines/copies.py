@@ -12,6 +12,8 @@ from sif_offline.baselines import Sent, Target, ask
 from sif_offline.baselines.targeted import TargetLoss, answer_ids
 from sif_offline.baselines.textual import TextPath
 from sif_offline.forging.pixels import pixel_tensor
+from sif_offline.lab.modeling import LabVLM
+from sif_offline.lab.processing import LabProcessor
 from sif_offline.models.lab import LabAdapter
 from sif_offline.suspects import make_suspect
 from sif_offline.suspects.base import Stolen
@@ -72,7 +74,7 @@ def load_copy(name: str, *, owner: str | Path) -> LabAdapter:
     if not how.harsh:
         return LabAdapter(*make_suspect(how.suspect, source).load(), name=name)
 
-    def train(model, processor):  # type: ignore[no-untyped-def] # as trained_copy has it
+    def train(model: LabVLM, processor: LabProcessor) -> LabVLM:
         finetune(model, processor, steps=100, learning_rate=HARSH_RATE)
         return model
 

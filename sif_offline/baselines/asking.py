@@ -11,7 +11,7 @@ from typing import Self
 from PIL import Image
 
 from sif_offline.baselines.base import BaselineError, Forged, Target
-from sif_offline.baselines.borrowing import model_of
+from sif_offline.baselines.borrowing import model_of, processor_of
 from sif_offline.baselines.lora import merged
 from sif_offline.baselines.pack import BaselinePack, BaselineRow
 from sif_offline.baselines.textual import TextPath
@@ -96,5 +96,5 @@ def write_deployed(adapter: VLMAdapter, pack: BaselinePack, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch, merged(adapter, weights):
         model_of(adapter).save_pretrained(Path(scratch) / "model")
-        adapter.processor.save_pretrained(Path(scratch) / "model")  # type: ignore[attr-defined] # all have one
+        processor_of(adapter).save_pretrained(Path(scratch) / "model")
         os.replace(Path(scratch) / "model", out)

@@ -15,6 +15,11 @@ def model_of(adapter: VLMAdapter) -> Any:
     return adapter.model  # type: ignore[attr-defined] # every adapter has one
 
 
+def processor_of(adapter: VLMAdapter) -> Any:
+    """The adapter's transformers processor."""
+    return adapter.processor  # type: ignore[attr-defined] # every adapter has one
+
+
 @contextmanager
 def borrowed_weights(adapter: VLMAdapter) -> Iterator[list[nn.Parameter]]:
     """The parameters of the decoder's blocks, free to be changed in place until the context ends.

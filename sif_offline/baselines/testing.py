@@ -59,9 +59,6 @@ def targeted_triggers(
     found: list[TargetedTrigger] = []
     for name in methods:
         method = make_method(name, QUICK)
-        photos = [
-            prepare_photo(photo.image(), name=photo.id, canvas=adapter.canvas) for photo in demo_photos()
-        ]
         jobs = plan_jobs(method, photos, seed=0)
         reached: list[TargetedTrigger] = []
         for unit in plan_units(method, jobs, size=min(method.batch_size, count)):

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from sif_offline.baselines.base import BaselineError
-from sif_offline.baselines.borrowing import model_of
+from sif_offline.baselines.borrowing import model_of, processor_of
 from sif_offline.forging.decoding import forced_rules
 from sif_offline.forging.objectives import cross_entropy
 from sif_offline.forging.teacher import pad_right
@@ -43,7 +43,7 @@ class TextPath:
 
     def prompt_ids(self, words: str) -> Ids:
         """Ids of the whole prompt: one user turn of ``words`` in the processor's own chat template."""
-        processor: Any = self.adapter.processor  # type: ignore[attr-defined] # see the class
+        processor = processor_of(self.adapter)
         turn = [{"role": "user", "content": [{"type": "text", "text": words}]}]
         text = processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
         bos = processor.tokenizer.bos_token
@@ -52,8 +52,13 @@ class TextPath:
         return ids
 
     @torch.inference_mode()
-    def answers(self, prompts: Sequence[str]) -> list[str]:
-        """Greedy answers under the model's own decoding rules, one prompt after the other."""
+    def answers(self, prompts: Sequence[str], *, processors: Sequence[LogitsProcessor] = ()) -> list[str]:
+        """Greedy answers under the model's own decoding rules, one prompt after the other.
+
+        Args:
+            prompts: the user's words.
+            processors: change the scores, after the model's own rules.
+        """
         rules, device = self.adapter.rules, self.adapter.device
         texts = []
         for words in prompts:
@@ -64,6 +69,7 @@ class TextPath:
                 max_new_tokens=rules.max_new_tokens,
                 do_sample=False,
                 num_beams=1,
+                logits_processor=LogitsProcessorList(processors),
             )
             ids = output[0, prompt.shape[1] :].tolist()
             end = next((place for place, token in enumerate(ids) if token in rules.end_ids), len(ids))

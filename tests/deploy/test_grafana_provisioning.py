@@ -4,6 +4,7 @@ Grafana ignores a key that it does not know. The schemas below are the keys and 
 (pkg/services/provisioning), as its documentation lists them.
 """
 
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jsonschema
@@ -18,6 +19,7 @@ NAME = {"type": "string", "minLength": 1, "maxLength": 190}
 UID = {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,40}$"}
 TEXT = {"type": "string"}
 TEXTS = {"type": "array", "items": TEXT, "minItems": 1}
+TEXTS_BY_NAME = {"type": "object", "additionalProperties": TEXT}
 YES_OR_NO = {"type": "boolean"}
 NUMBER = {"type": "integer", "minimum": 0}
 DURATION = {
@@ -42,39 +44,35 @@ def some(item: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": item, "minItems": 1}
 
 
-VERSION = {"const": 1}
-DATASOURCES = only(
-    {
-        "apiVersion": VERSION,
-        "datasources": some(
-            only(
-                {"name": NAME, "type": {"const": "prometheus"}, "access": {"enum": ["proxy", "direct"]}},
-                url=TEXT,
-                uid=UID,
-                orgId=NUMBER,
-                isDefault=YES_OR_NO,
-                editable=YES_OR_NO,
-                # of the data source for Prometheus
-                jsonData=only({}, timeInterval=DURATION, httpMethod={"enum": ["GET", "POST"]}),
-            )
-        ),
-    }
+def provisioning(key: str, item: dict[str, Any]) -> dict[str, Any]:
+    """A whole file: items under its one key."""
+    return only({"apiVersion": {"const": 1}, key: some(item)})
+
+
+DATASOURCES = provisioning(
+    "datasources",
+    only(
+        {"name": NAME, "type": {"const": "prometheus"}, "access": {"enum": ["proxy", "direct"]}},
+        url=TEXT,
+        uid=UID,
+        orgId=NUMBER,
+        isDefault=YES_OR_NO,
+        editable=YES_OR_NO,
+        # of the data source for Prometheus
+        jsonData=only({}, timeInterval=DURATION, httpMethod={"enum": ["GET", "POST"]}),
+    ),
 )
-PROVIDERS = only(
-    {
-        "apiVersion": VERSION,
-        "providers": some(
-            only(
-                {"name": NAME, "type": {"const": "file"}, "options": only({"path": TEXT})},
-                orgId=NUMBER,
-                folder=NAME,
-                folderUid=UID,
-                disableDeletion=YES_OR_NO,
-                allowUiUpdates=YES_OR_NO,
-                updateIntervalSeconds=NUMBER,
-            )
-        ),
-    }
+PROVIDERS = provisioning(
+    "providers",
+    only(
+        {"name": NAME, "type": {"const": "file"}, "options": only({"path": TEXT})},
+        orgId=NUMBER,
+        folder=NAME,
+        folderUid=UID,
+        disableDeletion=YES_OR_NO,
+        allowUiUpdates=YES_OR_NO,
+        updateIntervalSeconds=NUMBER,
+    ),
 )
 QUERY = only(
     {
@@ -95,20 +93,15 @@ RULE = only(
         "execErrState": {"enum": [*ON_TROUBLE, "Error"]},
         "for": DURATION,
     },
-    labels={"type": "object", "additionalProperties": TEXT},
-    annotations={"type": "object", "additionalProperties": TEXT},
+    labels=TEXTS_BY_NAME,
+    annotations=TEXTS_BY_NAME,
     dashboardUid=UID,
     panelId=NUMBER,
     keepFiringFor=DURATION,
     isPaused=YES_OR_NO,
 )
-RULES = only(
-    {
-        "apiVersion": VERSION,
-        "groups": some(
-            only({"name": NAME, "folder": NAME, "interval": DURATION, "rules": some(RULE)}, orgId=NUMBER)
-        ),
-    }
+RULES = provisioning(
+    "groups", only({"name": NAME, "folder": NAME, "interval": DURATION, "rules": some(RULE)}, orgId=NUMBER)
 )
 WEBHOOK = only(
     {
@@ -118,26 +111,17 @@ WEBHOOK = only(
     },
     disableResolveMessage=YES_OR_NO,
 )
-CONTACT_POINTS = only(
-    {
-        "apiVersion": VERSION,
-        "contactPoints": some(only({"name": NAME, "receivers": some(WEBHOOK)}, orgId=NUMBER)),
-    }
-)
-POLICIES = only(
-    {
-        "apiVersion": VERSION,
-        "policies": some(
-            only(
-                {"receiver": NAME},
-                orgId=NUMBER,
-                group_by=TEXTS,
-                group_wait=DURATION,
-                group_interval=DURATION,
-                repeat_interval=DURATION,
-            )
-        ),
-    }
+CONTACT_POINTS = provisioning("contactPoints", only({"name": NAME, "receivers": some(WEBHOOK)}, orgId=NUMBER))
+POLICIES = provisioning(
+    "policies",
+    only(
+        {"receiver": NAME},
+        orgId=NUMBER,
+        group_by=TEXTS,
+        group_wait=DURATION,
+        group_interval=DURATION,
+        repeat_interval=DURATION,
+    ),
 )
 SCHEMAS = {
     "datasources/prometheus.yaml": DATASOURCES,
@@ -150,6 +134,15 @@ SCHEMAS = {
 
 def read(name: str) -> Any:
     return yaml.safe_load((FOLDER / name).read_text("utf-8"))
+
+
+def parts(whole: Any, *, but: Collection[str]) -> Iterator[Any]:
+    """``whole`` and all that is in it, but for what stands under those keys."""
+    yield whole
+    inner = [value for key, value in whole.items() if key not in but] if isinstance(whole, dict) else whole
+    if isinstance(inner, list):
+        for part in inner:
+            yield from parts(part, but=but)
 
 
 def test_every_file_is_where_grafana_looks_and_has_its_schema() -> None:
@@ -165,17 +158,9 @@ def test_grafana_knows_every_key_and_value(name: str) -> None:
 def test_a_key_with_a_slip_would_be_found(name: str) -> None:
     """In whatever object it stands; the models of queries and the labels are free."""
     validator = jsonschema.Draft202012Validator(SCHEMAS[name])
-
-    def places(part: Any) -> list[dict[str, Any]]:
-        if isinstance(part, list):
-            return [place for item in part for place in places(item)]
-        if not isinstance(part, dict):
-            return []
-        closed = [value for key, value in part.items() if key not in ("model", "labels", "annotations")]
-        return [part, *places(closed)]
-
     body = read(name)
-    for place in places(body):
+    closed = parts(body, but=("model", "labels", "annotations"))
+    for place in [part for part in closed if isinstance(part, dict)]:
         place["slip"] = "x"
         assert not validator.is_valid(body), place
         del place["slip"]
@@ -184,20 +169,12 @@ def test_a_key_with_a_slip_would_be_found(name: str) -> None:
 
 def test_nothing_but_the_two_addresses_is_taken_from_the_environment() -> None:
     """Grafana expands a dollar in every text but the models of queries; annotations keep a plain one."""
-
-    def texts(part: Any) -> list[str]:
-        if isinstance(part, dict):
-            return [
-                text
-                for key, value in part.items()
-                if key not in ("model", "annotations")
-                for text in texts(value)
-            ]
-        if isinstance(part, list):
-            return [text for item in part for text in texts(item)]
-        return [part] if isinstance(part, str) else []
-
-    found = {text for name in SCHEMAS for text in texts(read(name)) if "$" in text}
+    found = {
+        part
+        for name in SCHEMAS
+        for part in parts(read(name), but=("model", "annotations"))
+        if isinstance(part, str) and "$" in part
+    }
     assert found == {"$PROMETHEUS_URL", "$SIF_ALERT_WEBHOOK_URL"}
 
 

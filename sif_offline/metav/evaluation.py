@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,8 @@ from sif_offline.fingerprint.metav.scoring import MetaVScorer
 from sif_offline.fingerprint.metav.views import seen_through
 from sif_offline.metav.metrics import Interval, aruc, bootstrap, roc_auc, share
 from sif_offline.metav.packing import MetaVPackingError, answers_of, queries_of
-from sif_offline.metav.zoo import Zoo
+from sif_offline.metav.zoo import Zoo, ZooError
+from sif_offline.metav.zoo.store import MemberRow
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,19 @@ class Suspect:
     quality: float
     log_odds: float
     pvalue: float
+
+    @classmethod
+    def of(cls, row: MemberRow, *, log_odds: float, pvalue: float) -> Self:
+        """A member of the zoo with its scores."""
+        return cls(
+            name=row.name,
+            stolen=row.role == "positive",
+            kind=row.recipe.kind,
+            architecture=row.recipe.architecture,
+            quality=row.quality,
+            log_odds=log_odds,
+            pvalue=pvalue,
+        )
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,14 @@ class Evaluation:
         return share(sum(map(hit, side)), len(side))
 
 
+def suspects_of(zoo: Zoo) -> tuple[MemberRow, ...]:
+    """The split ``test``, positives first. Raises ``ZooError``: it has not both kinds of models."""
+    stolen, unrelated = zoo.of("test", "positive"), zoo.of("test", "negative")
+    if not (stolen and unrelated):
+        raise ZooError(f"{zoo.folder}: lacks test models of one kind or of both")
+    return stolen + unrelated
+
+
 def evaluate_metav(
     pack: MetaVPack, zoo: Zoo, *, views: Sequence[str] | None = None, alpha: float = 0.05
 ) -> tuple[Evaluation, ...]:
@@ -113,29 +136,20 @@ def evaluate_metav(
         alpha: p at which a suspect counts as found.
 
     Raises:
-        MetaVPackingError: the zoo is another owner's, or has no test models of both kinds.
+        MetaVPackingError: the zoo is another owner's.
+        ZooError: it has no test models of both kinds, or one is damaged or missing.
         MetaVError: the pack has no negatives through a view.
     """
     if zoo.owner.recipe.key != pack.owner.revision:
         raise MetaVPackingError(f"pack {pack.pack_id}: its owner is not the one of the zoo {zoo.folder}")
-    rows = [*zoo.of("test", "positive"), *zoo.of("test", "negative")]
-    if len({row.role for row in rows}) < 2:
-        raise MetaVPackingError(f"{zoo.folder}: has no test models of both kinds")
+    rows = suspects_of(zoo)
     answers = answers_of(zoo.models(rows), queries_of(pack))
     found = []
     for view in views or pack.held_out.negatives:
         scorer = MetaVScorer(pack, view=view)
         scores = [scorer.score(seen_through(answer, view)) for answer in answers]
         suspects = tuple(
-            Suspect(
-                name=row.name,
-                stolen=row.role == "positive",
-                kind=row.recipe.kind,
-                architecture=row.recipe.architecture,
-                quality=row.quality,
-                log_odds=score.log_odds,
-                pvalue=score.pvalue,
-            )
+            Suspect.of(row, log_odds=score.log_odds, pvalue=score.pvalue)
             for row, score in zip(rows, scores, strict=True)
         )
         found.append(Evaluation(view, alpha, suspects))

@@ -19,7 +19,7 @@ from sif_offline.metav.rivals.correlation import SampleCorrelation
 from sif_offline.metav.rivals.forging import Forged
 from sif_offline.metav.tasks import TaskData
 from sif_offline.metav.tasks.classification import Classification
-from sif_offline.metav.zoo import Zoo
+from sif_offline.metav.zoo import Zoo, ZooError
 from tests.metav.conftest import SIZE
 
 COUNT = 30
@@ -199,6 +199,8 @@ def test_what_no_rival_can_do_is_refused(zoo: Zoo, forged: dict[str, Forged]) ->
         forge_rival([Fixed(True)], without("validation"), count=2, seed=0, views=("full",))
     with pytest.raises(RivalError, match="calibration"):
         evaluate_rival(forged["sac"], without("calibration"), views=("full",))
+    with pytest.raises(ZooError, match="lacks test models of one kind or of both"):
+        evaluate_rival(forged["sac"], without("test"), views=("full",))
 
 
 def test_rivals_are_judged_through_the_view(zoo: Zoo, forged: dict[str, Forged]) -> None:

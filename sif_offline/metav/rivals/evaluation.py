@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sif_offline.metav.evaluation import Evaluation, Suspect
+from sif_offline.metav.evaluation import Evaluation, Suspect, suspects_of
 from sif_offline.metav.packing import answers_of
 from sif_offline.metav.rivals.base import RivalError
 from sif_offline.metav.rivals.forging import Forged
@@ -30,13 +30,12 @@ def evaluate_rival(
         alpha: p at which a suspect counts as found.
 
     Raises:
-        RivalError: a split that is needed is empty.
-        ZooError: a model is damaged or missing.
+        RivalError: no negatives for calibration.
+        ZooError: no test models of both kinds, or a model is damaged or missing.
     """
-    rows = [*zoo.of("test", "positive"), *zoo.of("test", "negative")]
-    held_out = zoo.of("calibration", "negative")
-    if len({row.role for row in rows}) < 2 or not held_out:
-        raise RivalError(f"{zoo.folder}: needs test models of both kinds and negatives for calibration")
+    rows, held_out = suspects_of(zoo), zoo.of("calibration", "negative")
+    if not held_out:
+        raise RivalError(f"{zoo.folder}: has no negatives for calibration")
     suspects, negatives = (answers_of(zoo.models(models), forged.queries) for models in (rows, held_out))
     found = []
     for view in views:
@@ -44,15 +43,7 @@ def evaluate_rival(
         as_high = (forged.scores(negatives, view) >= scores[:, None]).sum(-1)
         pvalues = (1 + as_high) / (len(held_out) + 1)
         judged = tuple(
-            Suspect(
-                name=row.name,
-                stolen=row.role == "positive",
-                kind=row.recipe.kind,
-                architecture=row.recipe.architecture,
-                quality=row.quality,
-                log_odds=float(odds),
-                pvalue=float(pvalue),
-            )
+            Suspect.of(row, log_odds=float(odds), pvalue=float(pvalue))
             for row, odds, pvalue in zip(rows, _log_odds(scores), pvalues, strict=True)
         )
         found.append(Evaluation(view, alpha, judged))

@@ -8,7 +8,7 @@ import torch
 from sif_offline.fingerprint.metav.pack import TensorInput
 from sif_offline.metav.tasks.base import FitSettings, TaskData
 from sif_offline.metav.tasks.classification import Classification
-from sif_offline.metav.tasks.networks import cnn, logistic, mlp
+from sif_offline.metav.tasks.networks import logistic, small_networks
 
 SHAPE, CLASSES = (1, 8, 8), 10
 TEST = 397
@@ -31,14 +31,7 @@ DIGITS = Classification(
     name="digits",
     input=TensorInput(shape=SHAPE, low=0, high=1),
     classes=CLASSES,
-    architectures={
-        "logistic": partial(logistic, SHAPE, CLASSES),
-        "mlp-32": partial(mlp, SHAPE, CLASSES, (32,)),
-        "mlp-64": partial(mlp, SHAPE, CLASSES, (64,)),
-        "mlp-128": partial(mlp, SHAPE, CLASSES, (128,)),
-        "mlp-64-32": partial(mlp, SHAPE, CLASSES, (64, 32)),
-        "cnn-8": partial(cnn, SHAPE, CLASSES, 8),
-    },
+    architectures={"logistic": partial(logistic, SHAPE, CLASSES), **small_networks(SHAPE, CLASSES)},
     owner_architecture="mlp-64",
     fit=FitSettings(epochs=40, batch_size=64, learning_rate=3e-3),
     load=load_digits,

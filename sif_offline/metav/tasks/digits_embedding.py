@@ -2,7 +2,6 @@
 Khosla et al. 2020, arXiv 2004.11362)."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from sif_offline.fingerprint.metav.pack import TensorInput
 from sif_offline.metav.tasks.base import FitSettings
 from sif_offline.metav.tasks.digits import SHAPE, load_digits
-from sif_offline.metav.tasks.networks import cnn, mlp
+from sif_offline.metav.tasks.networks import small_networks
 from sif_offline.metav.tasks.regression import Regression
 
 SIZE = 16
@@ -53,13 +52,7 @@ DIGITS_EMBEDDING = Embedding(
     name="digits-embedding",
     input=TensorInput(shape=SHAPE, low=0, high=1),
     size=SIZE,
-    architectures={
-        "mlp-32": partial(mlp, SHAPE, SIZE, (32,)),
-        "mlp-64": partial(mlp, SHAPE, SIZE, (64,)),
-        "mlp-128": partial(mlp, SHAPE, SIZE, (128,)),
-        "mlp-64-32": partial(mlp, SHAPE, SIZE, (64, 32)),
-        "cnn-8": partial(cnn, SHAPE, SIZE, 8),
-    },
+    architectures=small_networks(SHAPE, SIZE),
     owner_architecture="mlp-64",
     fit=FitSettings(epochs=40, batch_size=64, learning_rate=3e-3),
     load=load_digits,

@@ -11,7 +11,7 @@ from torch import Tensor
 from sif_offline.fingerprint.metav.pack import TensorInput
 from sif_offline.metav.tasks.base import FitSettings, TaskData
 from sif_offline.metav.tasks.digits import load_digits
-from sif_offline.metav.tasks.networks import cnn, logistic, mlp
+from sif_offline.metav.tasks.networks import logistic, small_networks
 from sif_offline.metav.tasks.regression import Regression
 
 SHAPE, SIZE = (1, 8, 4), 32
@@ -32,14 +32,7 @@ DIGITS_HALF = Regression(
     name="digits-half",
     input=TensorInput(shape=SHAPE, low=0, high=1),
     size=SIZE,
-    architectures={
-        "linear": partial(logistic, SHAPE, SIZE),
-        "mlp-32": partial(mlp, SHAPE, SIZE, (32,)),
-        "mlp-64": partial(mlp, SHAPE, SIZE, (64,)),
-        "mlp-128": partial(mlp, SHAPE, SIZE, (128,)),
-        "mlp-64-32": partial(mlp, SHAPE, SIZE, (64, 32)),
-        "cnn-8": partial(cnn, SHAPE, SIZE, 8),
-    },
+    architectures={"linear": partial(logistic, SHAPE, SIZE), **small_networks(SHAPE, SIZE)},
     owner_architecture="mlp-64",
     fit=FitSettings(epochs=40, batch_size=64, learning_rate=3e-3),
     load=load_halves,

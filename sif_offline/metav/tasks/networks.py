@@ -1,5 +1,7 @@
 """Small networks, ``(n, channels, height, width)`` to ``(n, size)``."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from math import prod
 
@@ -33,6 +35,17 @@ def cnn(shape: Shape, size: int, channels: int) -> nn.Module:
         nn.Flatten(),
         nn.Linear(2 * channels * (height // 2) * (width // 2), size),
     )
+
+
+def small_networks(shape: Shape, size: int) -> dict[str, Callable[[], nn.Module]]:
+    """Name -> a fresh network: what the tasks on 8 x 8 pixels have in common. Recipes hold the names."""
+    return {
+        "mlp-32": partial(mlp, shape, size, (32,)),
+        "mlp-64": partial(mlp, shape, size, (64,)),
+        "mlp-128": partial(mlp, shape, size, (128,)),
+        "mlp-64-32": partial(mlp, shape, size, (64, 32)),
+        "cnn-8": partial(cnn, shape, size, 8),
+    }
 
 
 def image_cnn(shape: Shape, channels: int) -> nn.Module:

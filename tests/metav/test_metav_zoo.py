@@ -52,6 +52,21 @@ def test_the_plan_is_the_same_every_time_and_grows_at_its_ends() -> None:
     assert not set(small.values()) & set(recipes(SMALL, seed=1).values())
 
 
+@pytest.mark.parametrize(("share", "count"), [(0.5, 10), (1, 20), (0.29, 5)])
+def test_a_share_of_the_models_to_train_on_has_the_owner_s_architecture(share: float, count: int) -> None:
+    def members(own: float) -> dict[str, Recipe]:
+        size = ZooSize(train=20, validation=4, calibration=6, test=5, own=own)
+        return {member.name: member.recipe for member in plan_zoo(DIGITS, size=size)}
+
+    drawn, found = members(0), members(share)
+    own = [name for name in found if name.startswith("train-own")]
+    assert len(own) == count
+    assert {found[name].architecture for name in own} == {DIGITS.owner_architecture}
+    assert len({recipe.key for recipe in found.values()}) == len(found) == len(drawn)
+    assert {name: found[name] for name in found if name not in own}.items() <= drawn.items()
+    assert all(name.startswith("train-negative") for name in drawn if name not in found)
+
+
 def test_every_attack_is_planned_somewhere_and_none_on_both_sides() -> None:
     seen = {
         *SEEN_KINDS,

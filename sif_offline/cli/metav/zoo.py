@@ -24,6 +24,12 @@ def zoo(
         int, typer.Option(min=1, help="Unrelated models that suspects are ranked among; p >= 1/(N + 1).")
     ] = 39,
     test: Annotated[int, typer.Option(min=0, help="Suspects of each kind, for `sif metav evaluate`.")] = 36,
+    own: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of unrelated models to train on made to have the owner's architecture."
+        ),
+    ] = 0,
     checkpoints: Annotated[
         int, typer.Option(min=0, help="States kept of the training of each model that is trained on.")
     ] = 0,
@@ -50,7 +56,14 @@ def zoo(
     chosen = make_task(task)
     if threads is not None:
         torch.set_num_threads(threads)
-    size = ZooSize(train, validation, calibration, test, checkpoints)
+    size = ZooSize(
+        train=train,
+        validation=validation,
+        calibration=calibration,
+        test=test,
+        own=own,
+        checkpoints=checkpoints,
+    )
     members = plan_zoo(chosen, size=size, seed=seed)
     with counting("models") as count:
 

@@ -1,12 +1,15 @@
 """Which models a zoo holds, and what each is for.
 
 Four disjoint splits: ``train`` is what queries and verifier are trained on, ``validation`` chooses among
-their states, ``calibration`` gives the scores that a suspect is ranked among, ``test`` is what figures are
-measured on. Negatives of all splits are drawn alike (architecture, part of the data, seed), or the conformal
-p would mean nothing. Thieves of the test split do what no thief of the other splits does.
+their states and sets the threshold that a matched filter begins with, ``calibration`` gives the scores that
+a suspect is ranked among, ``test`` is what figures are measured on. Negatives of ``calibration`` and
+``test`` are drawn alike (architecture, part of the data, seed), or the conformal p would mean nothing;
+those of ``train`` may lean to the owner's architecture, so that a verifier cannot tell copies by theirs.
+Thieves of the test split do what no thief of the other splits does.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, cycle, islice
@@ -57,6 +60,8 @@ class ZooSize:
         validation: likewise.
         calibration: negatives, and as many positives as ``validation``; the least p is 1 / (calibration + 1).
         test: positives, and as many negatives.
+        own: share of the negatives of ``train`` that have the owner's architecture for certain, in [0, 1];
+            that of the others is drawn, and may be his as well.
         checkpoints: states of its training that are kept of each model of the split train that was trained
             from scratch (LiteGuard, arXiv 2603.24982).
     """
@@ -65,6 +70,7 @@ class ZooSize:
     validation: int = 8
     calibration: int = 39
     test: int = 36
+    own: float = 0
     checkpoints: int = 0
 
 
@@ -92,15 +98,24 @@ def plan_zoo(task: Task, *, size: ZooSize | None = None, seed: int = 0) -> tuple
         checkpoints = size.checkpoints if split == "train" else 0
         positives = size.validation if split == "calibration" else count
         attacks = islice(_attacks(split, probabilities=task.output.kind == "probabilities"), positives)
-        recipes: list[tuple[Role, int, Recipe]] = [
-            ("positive", place, draw.stolen(split, place, kind, settings, checkpoints))
+        recipes: list[tuple[Role, str, int, Recipe]] = [
+            ("positive", "positive", place, draw.stolen(split, place, kind, settings, checkpoints))
             for place, (kind, settings) in enumerate(attacks)
         ]
-        recipes += [("negative", place, draw.unrelated(split, place, checkpoints)) for place in range(count)]
-        for role, place, recipe in recipes:
-            name = f"{split}-{role}-{place:03d}-{recipe.kind}"
+        own = size.own if split == "train" else 0
+        for place in range(count):
+            word = "own" if _falls_on(place, own) else "negative"
+            recipes.append(("negative", word, place, draw.unrelated(split, word, place, checkpoints)))
+        for role, word, place, recipe in recipes:
+            name = f"{split}-{word}-{place:03d}-{recipe.kind}"
             members.append(Member(name=name, role=role, split=split, recipe=recipe))
     return tuple(members)
+
+
+def _falls_on(place: int, share: float) -> bool:
+    """Whether this place is one of the share, which is spread evenly over all places."""
+    before, after = (math.floor(round(count * share, 9)) for count in (place, place + 1))
+    return after > before
 
 
 def _attacks(split: Split, *, probabilities: bool) -> Iterator[_Kind]:
@@ -117,11 +132,13 @@ class _Draw:
         self._data = task.data().sha256
         self.owner = self._recipe("owner", TRAIN, task.owner_architecture, "a", _training(task.fit))
 
-    def unrelated(self, split: Split, place: int, checkpoints: int) -> Recipe:
-        """Trained with nothing of the owner's."""
-        words = f"{split} negative {place}"
+    def unrelated(self, split: Split, word: str, place: int, checkpoints: int) -> Recipe:
+        """Trained with nothing of the owner's; with ``own`` as word, in his architecture."""
+        words = f"{split} {word} {place}"
         rng = self._stream(words)
-        architecture = str(rng.choice(sorted(self._task.architectures)))
+        architecture = self._task.owner_architecture
+        if word != "own":
+            architecture = str(rng.choice(sorted(self._task.architectures)))
         part = _PARTS[rng.integers(len(_PARTS))]
         return self._recipe(words, TRAIN, architecture, part, _training(self._task.fit), checkpoints)
 

@@ -84,6 +84,11 @@ class Zoo:
         """The members of a split and role."""
         return tuple(row for row in self.members if row.split == split and row.role == role)
 
+    def among(self, names: Sequence[str]) -> "Zoo":
+        """The zoo as if these alone had been made, in this order. Raises ``ZooError``: one is not there."""
+        members = tuple(self.named(name) for name in names)
+        return Zoo(self.folder, self.task, self.manifest.model_copy(update={"members": members}))
+
     def named(self, name: str) -> MemberRow:
         """The member ``name``. Raises ``ZooError``: there is none."""
         for row in self.members:

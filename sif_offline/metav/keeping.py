@@ -21,7 +21,7 @@ from sif_offline.metav.zoo import Zoo
 STATE = "training.safetensors"
 KEEP_EVERY_S = 5.0
 """Seconds between two writes at least: what a kill costs, and one check of the validation models."""
-VERSION = 1
+VERSION = 2
 """Of the training's method and of the file; a change of either raises it, and older work is refused."""
 
 
@@ -129,7 +129,7 @@ def _best(said: dict[str, Any], tensors: dict[str, Tensor], training: Training) 
             activation=verifier.activation,
             transform=verifier.transform,
             queries=len(queries),
-            size=len(verifier.mean),
+            size=verifier.mean.shape[-1],
         ),
         step=int(said["best"]["step"]),
         validation_loss=float(said["best"]["loss"]),

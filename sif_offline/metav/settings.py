@@ -11,6 +11,7 @@ from sif_offline.fingerprint.metav.pack import MAX_QUERIES
 from sif_offline.fingerprint.metav.verifier import Activation, Form, Transform
 from sif_offline.fingerprint.metav.views import check_view
 from sif_offline.fingerprint.schema import first_problem
+from sif_offline.metav.queries import Start
 from sif_offline.metav.transport import check_transport
 
 Kind = Literal["probabilities", "values"]
@@ -38,11 +39,15 @@ class MetaVSettings(BaseModel):
 
     Attributes:
         queries: N.
-        start: queries begin as training inputs of the task (``data``) or as noise.
-        form: one verifier on all outputs (published), or a network for ``each`` query (LiteGuard).
-        hidden: widths of its hidden layers.
-        activation: between its layers; published: none.
-        transform: of outputs before they are read: ``log`` takes the logarithm of probabilities.
+        start: queries begin as training inputs of the task (``data``), as the test inputs about which the
+            owner is least sure (``unsure``, probabilities only), or as ``noise``.
+        reach: how far a value of a query may move from its start, as a share of the input's range.
+        form: one verifier on all outputs (``joint``, published), a network for ``each`` query (LiteGuard), or
+            a matched filter of all outputs (``cosine``).
+        hidden: widths of its hidden layers; None = one of 64, but for ``cosine``, which has none.
+        activation: between its layers; published: none. ``cosine`` has one layer alone.
+        transform: of outputs before they are read, ``log`` of probabilities alone; see
+            :func:`sif_offline.fingerprint.metav.verifier.transformed`.
         steps: of Adam, at most.
         sampled: models a side a step; 0 = the whole zoo.
         query_rate: learning rate of the queries, before the tanh.
@@ -61,9 +66,10 @@ class MetaVSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     queries: int = Field(default=60, ge=1, le=MAX_QUERIES)
-    start: str = Field(default="data", pattern="^(data|noise)$")
+    start: Start = "data"
+    reach: float = Field(default=1, ge=1e-3, le=1)
     form: Form = "each"
-    hidden: tuple[int, ...] = (64,)
+    hidden: tuple[int, ...] | None = None
     activation: Activation = "relu"
     transform: Transform = "none"
     steps: int = Field(default=600, ge=1)
@@ -94,16 +100,31 @@ class MetaVSettings(BaseModel):
             check_view(view)
         for way in self.transport:
             check_transport(way)
-        if any(width < 1 for width in self.hidden):
+        if any(width < 1 for width in self.widths):
             raise ValueError("hidden: widths are at least 1")
+        if self.form == "cosine" and self.widths:
+            raise ValueError("hidden: the form cosine has no hidden layers")
         return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the hidden layers."""
+        if self.hidden is not None:
+            return self.hidden
+        return () if self.form == "cosine" else (64,)
 
     def for_outputs(self, kind: Kind) -> "MetaVSettings":
         """With the views that suit such outputs filled in.
 
         Raises:
-            MetaVSettingsError: a view of probabilities is asked of values.
+            MetaVSettingsError: what takes probabilities is asked of values.
         """
+        if kind == "values":
+            for name, value in (("start", self.start), ("transform", self.transform)):
+                if value in ("unsure", "log"):
+                    raise MetaVSettingsError(
+                        f"{name} {value}: is of probabilities, and the task's models give values"
+                    )
         views, scored = self.views or TRAINED_VIEWS[kind], self.scored_views or SCORED_VIEWS[kind]
         for view in (*views, *scored):
             if kind == "values" and view != "full" and not view.startswith("rounded"):

@@ -19,10 +19,10 @@ from sif_offline.fingerprint.metav.pack import TensorInput
 from sif_offline.fingerprint.metav.verifier import MetaVerifier
 from sif_offline.fingerprint.metav.views import seen_through
 from sif_offline.metav.ensemble import Ensemble
-from sif_offline.metav.queries import Queries
+from sif_offline.metav.queries import Queries, first_queries
 from sif_offline.metav.settings import MetaVSettings
 from sif_offline.metav.transport import transported
-from sif_offline.metav.verifier import TrainedVerifier
+from sif_offline.metav.verifier import Sides, TrainedVerifier
 from sif_offline.metav.zoo import Zoo, ZooError, ZooModel
 from sif_offline.metav.zoo.disguise import straight_through
 from sif_offline.metav.zoo.plan import Split
@@ -107,6 +107,8 @@ def train_metav(
 ) -> Trained:
     """Train queries and verifier on the zoo's split ``train``, chosen on ``validation``.
 
+    What a verifier begins with (:meth:`TrainedVerifier.begin`) is taken through the first of the views.
+
     Args:
         zoo: with models in both splits; no other split is read.
         settings: of the training.
@@ -117,24 +119,25 @@ def train_metav(
 
     Raises:
         ZooError: a model of the zoo is damaged or missing, or one of the two splits is empty.
-        MetaVSettingsError: a view that the task's outputs do not have.
+        MetaVSettingsError: a view or a start that the task's outputs do not have.
     """
     task = zoo.task
     settings = settings.for_outputs(task.output.kind)
     owner = [zoo.model(zoo.owner)]
-    fitted, chosen = (_Sides.of(zoo, split, settings, owner, device) for split in ("train", "validation"))
-    queries = Queries(task, count=settings.queries, start=settings.start, seed=settings.seed).to(device)
+    fitted, chosen = (_Models.of(zoo, split, settings, owner, device) for split in ("train", "validation"))
+    first = first_queries(owner[0], count=settings.queries, start=settings.start, seed=settings.seed)
+    queries = Queries(first, limits=task.input, reach=settings.reach).to(device)
     verifier = TrainedVerifier(
         queries=settings.queries,
         size=task.output.size,
         form=settings.form,
-        hidden=settings.hidden,
+        hidden=settings.widths,
         activation=settings.activation,
         transform=settings.transform,
         seed=settings.seed,
     ).to(device)
     with torch.no_grad():
-        verifier.standardise(fitted.ensemble.answers(queries()))
+        verifier.begin(*(models.sides(queries(), settings.views[0]) for models in (fitted, chosen)))
     optimiser = torch.optim.AdamW(
         [
             {"params": list(queries.parameters()), "lr": settings.query_rate, "weight_decay": 0.0},
@@ -177,7 +180,7 @@ def train_metav(
 
 
 @dataclass(frozen=True)
-class _Sides:
+class _Models:
     """The owner, its copies and unrelated models, in this order, as one ensemble."""
 
     ensemble: Ensemble
@@ -187,13 +190,18 @@ class _Sides:
     @classmethod
     def of(
         cls, zoo: Zoo, split: Split, settings: MetaVSettings, owner: Sequence[ZooModel], device: str
-    ) -> "_Sides":
+    ) -> "_Models":
         positives = zoo.models(zoo.of(split, "positive"), checkpoints=settings.checkpoints)
         negatives = zoo.models(zoo.of(split, "negative"), checkpoints=settings.checkpoints)
         if not positives or not negatives:
             raise ZooError(f"{zoo.folder}: the split {split} needs models of both kinds")
         ensemble = Ensemble([*owner, *positives, *negatives], device=device)
         return cls(ensemble, len(positives), len(negatives))
+
+    def sides(self, asked: Tensor, view: str) -> Sides:
+        """What all of them answer to ``(N, *shape)``, through a view."""
+        answers = _seen(self.ensemble.answers(asked), view)
+        return Sides(answers[: 1 + self.positives], answers[1 + self.positives :])
 
     def draw(self, sampled: int, generator: torch.Generator) -> Tensor | None:
         """Places of the owner and of so many models a side, ascending; None = all."""

@@ -8,6 +8,8 @@ import pytest
 
 from sif_offline.fingerprint.metav.pack import MetaVPack, read_metav_pack
 from sif_offline.metav.packing import answers_of, queries_of
+from sif_offline.metav.presets import PRESETS, preset_settings
+from sif_offline.metav.settings import metav_settings
 from sif_offline.metav.zoo import Zoo, read_zoo
 
 TINY = ("--train", 1, "--validation", 1, "--calibration", 2, "--test", 1)
@@ -40,6 +42,19 @@ def test_from_zoo_to_evaluation(sif, tiny_zoo: Path, tmp_path: Path) -> None:
     assert (view["view"], [row["stolen"] for row in view["suspects"]]) == ("label", [True, False])
     table = sif("metav", "evaluate", tmp_path / "pack", "--zoo", tiny_zoo).stdout
     assert all(word in table for word in ("ARUC", "ROC-AUC", "rounded-2", "extract"))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_trains_and_its_settings_can_be_changed(sif, zoo: Zoo, tmp_path: Path, preset: str) -> None:
+    options = ("--preset", preset, "--queries", 4, "--steps", 2)
+    result = sif("metav", "train", "--zoo", zoo.folder, "--out", tmp_path / "pack", *options, "--json")
+    assert result.code == 0, result.stderr
+    pack = read_metav_pack(tmp_path / "pack")
+    used = metav_settings(pack.forge["settings"])
+    wanted = preset_settings(preset, {"queries": 4, "steps": 2}).for_outputs("probabilities")
+    assert used == wanted
+    assert set(pack.held_out.negatives) == set(wanted.scored_views)
+    assert max(np.ptp(scores) for scores in pack.held_out.negatives.values()) > 0
 
 
 def test_a_thief_is_found_and_a_stranger_is_not(sif, zoo: Zoo, pack_path: Path, pack: MetaVPack) -> None:
@@ -99,5 +114,6 @@ def test_mistakes_are_one_line(sif, one_line, zoo: Zoo, pack_path: Path, tmp_pat
     one_line(sif(*train, "--out", tmp_path), "exists already")
     one_line(sif(*train, "--out", tmp_path / "p", "--set", "steps"), "NAME=VALUE")
     one_line(sif(*train, "--out", tmp_path / "p", "--set", "rate=1"), "rate")
+    one_line(sif(*train, "--out", tmp_path / "p", "--preset", "best"), "best", "matched-filter")
     one_line(sif("metav", "evaluate", pack_path, "--zoo", tmp_path), "sif metav zoo")
     assert not (tmp_path / "p").exists()

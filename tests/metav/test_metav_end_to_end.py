@@ -1,24 +1,27 @@
 """Digits from zoo to verdict: suspects that nothing was fitted to."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from sif_offline.fingerprint.metav.pack import MetaVPack
+from sif_offline.fingerprint.metav.pack import MetaVPack, TensorInput
 from sif_offline.fingerprint.metav.scoring import MetaVScorer
+from sif_offline.fingerprint.metav.verifier import Activation, Form, Transform
 from sif_offline.fingerprint.metav.views import seen_through
 from sif_offline.metav.ensemble import Ensemble
 from sif_offline.metav.evaluation import Evaluation, evaluate_metav
 from sif_offline.metav.packing import MetaVPackingError, answers_of, pack_metav, queries_of
-from sif_offline.metav.queries import Queries
+from sif_offline.metav.presets import PRESETS
+from sif_offline.metav.queries import Queries, Start, first_queries
 from sif_offline.metav.settings import MetaVSettings, MetaVSettingsError, metav_settings
 from sif_offline.metav.tasks import make_task
 from sif_offline.metav.train import Trained, train_metav
 from sif_offline.metav.transport import transported
-from sif_offline.metav.verifier import TrainedVerifier
+from sif_offline.metav.verifier import Sides, TrainedVerifier
 from sif_offline.metav.zoo import Zoo
 from tests.metav.conftest import CREATED, SETTINGS, SIZE
 
@@ -99,27 +102,51 @@ def test_the_state_kept_is_the_best_on_the_validation_models(zoo: Zoo, trained: 
     assert progress[-1].step == again.steps == 12
 
 
-@pytest.mark.parametrize("form", ["joint", "each"])
-@pytest.mark.parametrize("activation", ["none", "relu"])
-def test_the_exported_verifier_is_the_trained_one(form: str, activation: str) -> None:
-    for transform in ("none", "log"):
+def drawn(seed: int) -> Sides:
+    """Probabilities of 4 classes for 7 queries; those of copies lean to the first class."""
+    generator = torch.Generator().manual_seed(seed)
+    copies, others = (torch.rand((9, 7, 4), generator=generator) for _ in range(2))
+    copies[..., 0] += 2
+    return Sides(copies.softmax(-1), others.softmax(-1))
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_the_exported_verifier_is_the_trained_one(form: Form, activation: Activation) -> None:
+    for transform in get_args(Transform):
         verifier = TrainedVerifier(
             queries=7,
             size=4,
-            form=form,  # type: ignore[arg-type]
-            hidden=(6, 5),
-            activation=activation,  # type: ignore[arg-type]
-            transform=transform,  # type: ignore[arg-type]
+            form=form,
+            hidden=() if form == "cosine" else (6, 5),
+            activation=activation,
+            transform=transform,
             seed=3,
         )
-        outputs = torch.rand((9, 7, 4), generator=torch.Generator().manual_seed(1)).softmax(-1)
-        verifier.standardise(outputs)
+        fitted = drawn(1)
+        verifier.begin(fitted, drawn(2))
+        outputs = torch.cat([fitted.copies, fitted.others])
         with torch.no_grad():
             for parameter in verifier.parameters():
                 parameter.add_(0.1)
             expected = verifier(outputs).numpy()
-        np.testing.assert_allclose(verifier.export().log_odds(outputs.numpy()), expected, atol=1e-5)
+        found = verifier.export().log_odds(outputs.numpy())
+        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-6)  # float32
         assert np.ptp(expected) > 1e-3
+
+
+def test_a_matched_filter_begins_half_way_between_models_it_does_not_know() -> None:
+    """Mean log-odds of held-out copies 5, of held-out strangers -5: a threshold before any training."""
+    verifier = TrainedVerifier(
+        queries=7, size=4, form="cosine", hidden=(), activation="relu", transform="none", seed=0
+    )
+    held_out = drawn(2)
+    verifier.begin(drawn(1), held_out)
+    with torch.no_grad():
+        copies, others = verifier(held_out.copies), verifier(held_out.others)
+    assert float(copies.mean()) == pytest.approx(5, abs=1e-4)
+    assert float(others.mean()) == pytest.approx(-5, abs=1e-4)
+    assert copies.min() > 0 > others.max()
 
 
 def test_the_same_seed_makes_the_same_pack_and_another_one_another(zoo: Zoo, tmp_path: Path) -> None:
@@ -141,6 +168,9 @@ def test_the_same_seed_makes_the_same_pack_and_another_one_another(zoo: Zoo, tmp
         {"sampled": 0},
         {"transport": ("noise-.1", "levels-7", "shift-1")},
         {"start": "noise"},
+        {"start": "unsure", "reach": 0.1},
+        {"transform": "cosines"},
+        {"form": "cosine", "hidden": None},
         {"hidden": (8, 4)},
         {"views": ("top-3",)},
     ],
@@ -156,17 +186,46 @@ def test_every_option_trains(zoo: Zoo, changed: dict) -> None:
 
 
 def test_queries_move_inside_their_bounds_only() -> None:
-    queries = Queries(make_task("digits"), count=3, start="noise", seed=0)
-    with torch.no_grad():
-        queries.raw.copy_(torch.linspace(-1e4, 1e4, queries.raw.numel()).reshape(queries.raw.shape))
-    assert queries().min() == 0
-    assert queries().max() == 1
+    limits = TensorInput(shape=(8,), low=-1, high=3)
+    first = torch.linspace(-1, 3, 24).reshape(3, 8)
+    for reach in (1, 0.1):
+        queries = Queries(first, limits=limits, reach=reach)
+        torch.testing.assert_close(queries(), first, atol=0.02 * 4 * reach, rtol=0)
+        for end, bound in (
+            (-1e4, (first - 4 * reach).clamp_min(-1)),
+            (1e4, (first + 4 * reach).clamp_max(3)),
+        ):
+            with torch.no_grad():
+                queries.raw.fill_(end)
+            torch.testing.assert_close(queries(), bound, atol=1e-6, rtol=0)
+            assert queries().min() >= -1
+            assert queries().max() <= 3
+
+
+def test_queries_begin_where_they_were_told_to(zoo: Zoo) -> None:
+    owner = zoo.model(zoo.owner)
+    data = owner.task.data()
+
+    def first(start: Start, count: int = 5, seed: int = 0) -> torch.Tensor:
+        return first_queries(owner, count=count, start=start, seed=seed)
+
+    def answers(inputs: torch.Tensor) -> torch.Tensor:
+        return owner.answers(inputs).max(-1).values
+
+    assert all((data.train_inputs == query).flatten(1).all(1).any() for query in first("data"))
+    assert all((data.test_inputs == query).flatten(1).all(1).any() for query in first("unsure"))
+    assert answers(first("unsure")).max() < answers(data.test_inputs).median()
+    assert torch.equal(first("unsure", 9)[:5], first("unsure", seed=1))
+    assert torch.equal(first("data"), first("data"))
+    assert not torch.equal(first("data"), first("data", seed=1))
+    assert torch.equal(first("unsure", len(data.test_inputs) + 2)[-2:], first("unsure", 2))
 
 
 @pytest.mark.parametrize("way", ["noise-.05", "levels-255", "shift-2"])
 def test_queries_arrive_inside_their_bounds_with_their_gradient(way: str) -> None:
     limits = make_task("digits").input
-    sent = Queries(make_task("digits"), count=4, start="data", seed=0)().detach().requires_grad_(True)
+    sent = 0.02 + 0.96 * torch.rand((4, *limits.shape), generator=torch.Generator().manual_seed(1))
+    sent.requires_grad_(True)
     first, again = (transported(sent, way, limits, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, again)
     assert 0 <= first.min() < first.max() <= 1
@@ -209,12 +268,19 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         ({"hidden": "0"}, "widths"),
         ({"transport": "rain"}, "shift-PIXELS"),
         ({"start": "zero"}, "start"),
+        ({"reach": 0}, "reach"),
+        ({"form": "cosine", "hidden": "8"}, "no hidden layers"),
     ):
         with pytest.raises(MetaVSettingsError, match=said):
             metav_settings(values)
     assert metav_settings({"hidden": "8,4", "views": "full, label"}).hidden == (8, 4)
-    with pytest.raises(MetaVSettingsError, match="label"):
-        MetaVSettings(views=("label",)).for_outputs("values")
+    for settings, said in (
+        (MetaVSettings(views=("label",)), "label"),
+        (MetaVSettings(start="unsure"), "unsure"),
+        (MetaVSettings(transform="log"), "log"),
+    ):
+        with pytest.raises(MetaVSettingsError, match=said):
+            settings.for_outputs("values")
     assert MetaVSettings().for_outputs("values").scored_views == ("full", "rounded-2", "rounded-1")
 
 
@@ -230,4 +296,6 @@ def test_training_leaves_the_zoo_as_it_was(zoo: Zoo) -> None:
 
 def test_every_setting_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "metav.md").read_text(encoding="utf-8")
-    assert not [name for name in MetaVSettings.model_fields if f"`{name}`" not in page]
+    assert not [name for name in (*MetaVSettings.model_fields, *PRESETS) if f"`{name}`" not in page]
+    for preset in PRESETS.values():
+        assert not [name for name in preset if f"`{name}=" not in page]

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sif_offline.forging.workdir import job_digest, open_workdir, workdir_path
 from sif_offline.metav.keeping import STATE, TrainingFile, TrainingStateError, training_job
 from sif_offline.metav.packing import pack_metav
 from sif_offline.metav.settings import MetaVSettings, metav_settings
-from sif_offline.metav.train import Trained, train_metav
+from sif_offline.metav.train import Trained, TrainProgress, train_metav
 from sif_offline.metav.zoo import Zoo
 from tests.metav.conftest import CREATED
 
@@ -57,6 +58,32 @@ def test_a_training_that_was_killed_ends_in_the_same_pack(zoo: Zoo, tmp_path: Pa
     assert (tmp_path / STATE).read_bytes() == kept, "written every few seconds alone"
     whole = train_metav(zoo, LONG)
     assert packed(tmp_path / "a.zip", zoo, resumed) == packed(tmp_path / "b.zip", zoo, whole)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"form": "joint", "start": "unsure", "reach": 0.1},
+        {"form": "cosine", "hidden": None, "transform": "cosines"},
+    ],
+)
+def test_every_form_goes_on_from_what_was_kept(zoo: Zoo, tmp_path: Path, changed: dict) -> None:
+    settings = LONG.model_copy(update={**changed, "steps": 20})
+
+    def stop(now: TrainProgress) -> None:
+        if now.step == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_metav(zoo, settings, keeper=TrainingFile(tmp_path, every_s=0), on_progress=stop)
+    steps: list[int] = []
+    resumed = train_metav(
+        zoo, settings, keeper=TrainingFile(tmp_path), on_progress=lambda now: steps.append(now.step)
+    )
+    assert steps == list(range(11, 21)), "from the last look on"
+    whole = train_metav(zoo, settings)
+    assert resumed.verifier.to_safetensors() == whole.verifier.to_safetensors()
+    np.testing.assert_array_equal(resumed.queries, whole.queries)
 
 
 def test_the_command_takes_up_its_own_work_and_no_other(sif, one_line, zoo: Zoo, tmp_path: Path) -> None:

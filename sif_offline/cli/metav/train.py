@@ -12,9 +12,13 @@ from sif_offline.cli.progress import counting
 def train(
     zoo: Annotated[Path, typer.Option(help="Folder of `sif metav zoo`.")],
     out: Annotated[Path, typer.Option(help="Pack to write; ending in .zip it is a zip.")],
+    preset: Annotated[
+        str, typer.Option(help="default, paper, matched-filter or embeddings: docs/metav.md says when.")
+    ] = "default",
     queries: Annotated[int | None, typer.Option(min=1, help="Queries that a suspect is sent.")] = None,
     form: Annotated[
-        str | None, typer.Option(help="joint: one verifier of all answers; each: one a query.")
+        str | None,
+        typer.Option(help="joint: one verifier of all answers; each: one a query; cosine: a matched filter."),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps at most.")] = None,
     views: Annotated[
@@ -37,7 +41,8 @@ def train(
     from sif_offline.forging.workdir import job_digest, open_workdir
     from sif_offline.metav.keeping import TrainingFile, training_job
     from sif_offline.metav.packing import check_new, pack_metav
-    from sif_offline.metav.settings import MetaVSettingsError, metav_settings
+    from sif_offline.metav.presets import preset_settings
+    from sif_offline.metav.settings import MetaVSettingsError
     from sif_offline.metav.train import train_metav
     from sif_offline.metav.zoo import read_zoo
 
@@ -48,7 +53,7 @@ def train(
         if not equals:
             raise MetaVSettingsError(f"--set {pair}: want NAME=VALUE")
         values[name] = value
-    settings = metav_settings(values)
+    settings = preset_settings(preset, values)
     check_new(out)
     built = read_zoo(zoo)
     job = job_digest(training_job(built, settings, device=device))

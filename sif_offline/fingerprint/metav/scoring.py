@@ -93,7 +93,7 @@ class MetaVScorer:
             raise MetaVError(f"pack {self.pack.pack_id}: outputs too large to score")
         count = len(self._negatives)
         as_high = int((self._negatives >= found).sum())
-        # a broken endpoint lies off the verifier's way; to rank it lowest leaves p valid for every model
+        # the commonest broken endpoint may score anything; to rank it lowest leaves p valid for every model
         if len(seen) > 1 and np.ptp(seen, axis=0).max() <= _SAME:
             as_high = count
         return MetaVScore(found, (1 + as_high) / (count + 1), count)

@@ -2,13 +2,19 @@
 
 import json
 import struct
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
-from sif_offline.fingerprint.metav.verifier import SMALLEST_PROBABILITY, MetaVerifier, read_verifier
+from sif_offline.fingerprint.metav.verifier import (
+    SMALLEST_PROBABILITY,
+    Form,
+    MetaVerifier,
+    Transform,
+    read_verifier,
+)
 from sif_offline.fingerprint.pack_files import PackError
 
 N, SIZE = 6, 4
@@ -19,7 +25,8 @@ def make(
 ) -> MetaVerifier:
     rng = np.random.default_rng(seed)
     each = (N,) if form == "each" else ()
-    first = SIZE if each else N * SIZE
+    wide = N if transform == "cosines" else SIZE
+    first = wide if each else N * wide
     sizes = [(16, first), (8, 16), (1, 8)]
     layers = tuple(
         (
@@ -28,7 +35,8 @@ def make(
         )
         for out, wide in sizes
     )
-    mean, scale = rng.normal(size=SIZE).astype(np.float32), rng.uniform(0.5, 2, SIZE).astype(np.float32)
+    mean = rng.normal(size=(N, wide) if form == "cosine" else wide).astype(np.float32)
+    scale = rng.uniform(0.5, 2, wide).astype(np.float32)
     return MetaVerifier(form, activation, transform, mean, scale, layers)  # type: ignore[arg-type]
 
 
@@ -39,7 +47,12 @@ def read(data: bytes, verifier: MetaVerifier, **other: Any) -> MetaVerifier:
 
 def by_torch(verifier: MetaVerifier, outputs: torch.Tensor) -> torch.Tensor:
     """The same network in float32, with torch's own layers."""
-    values = outputs.clamp_min(SMALLEST_PROBABILITY).log() if verifier.transform == "log" else outputs
+    values = outputs
+    if verifier.transform == "log":
+        values = outputs.clamp_min(SMALLEST_PROBABILITY).log()
+    if verifier.transform == "cosines":
+        centred = outputs - outputs.mean(-2, keepdim=True)
+        values = torch.cosine_similarity(centred[..., :, None, :], centred[..., None, :, :], dim=-1)
     values = (values - torch.from_numpy(verifier.mean)) / torch.from_numpy(verifier.scale)
     relu = torch.relu if verifier.activation == "relu" else torch.nn.Identity()
 
@@ -53,12 +66,14 @@ def by_torch(verifier: MetaVerifier, outputs: torch.Tensor) -> torch.Tensor:
 
     if verifier.form == "joint":
         return network(values.flatten(-2), ())
+    if verifier.form == "cosine":
+        return network(values.flatten(-2) / values.flatten(-2).norm(dim=-1)[..., None], ())
     return torch.stack([network(values[..., n, :], (n,)) for n in range(N)]).mean(0)
 
 
-@pytest.mark.parametrize("form", ["joint", "each"])
+@pytest.mark.parametrize("form", get_args(Form))
 @pytest.mark.parametrize("activation", ["none", "relu"])
-@pytest.mark.parametrize("transform", ["none", "log"])
+@pytest.mark.parametrize("transform", get_args(Transform))
 def test_equal_to_torch_and_to_itself_read_back(form: str, activation: str, transform: str) -> None:
     verifier = make(form, activation, transform)
     outputs = np.random.default_rng(1).dirichlet(np.ones(SIZE) * 0.3, size=(7, N))
@@ -69,9 +84,10 @@ def test_equal_to_torch_and_to_itself_read_back(form: str, activation: str, tran
     assert np.ptp(found) > 0.01
 
 
-@pytest.mark.parametrize("form", ["joint", "each"])
-def test_one_model_and_many_score_alike(form: str) -> None:
-    verifier = make(form)
+@pytest.mark.parametrize("form", get_args(Form))
+@pytest.mark.parametrize("transform", get_args(Transform))
+def test_one_model_and_many_score_alike(form: str, transform: str) -> None:
+    verifier = make(form, transform=transform)
     outputs = np.random.default_rng(2).dirichlet(np.ones(SIZE), size=(2, 3, N))
     found = verifier.log_odds(outputs)
     for place in np.ndindex(2, 3):
@@ -81,6 +97,38 @@ def test_one_model_and_many_score_alike(form: str) -> None:
 def test_a_probability_of_zero_has_a_logarithm() -> None:
     outputs = np.eye(SIZE)[np.arange(N) % SIZE]
     assert np.isfinite(make().log_odds(outputs))
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+def test_cosines_do_not_see_a_space_that_was_turned_or_moved(form: str) -> None:
+    """An embedding's last layer drawn anew, at its simplest; and a cone, as many embeddings lie in one."""
+    rng = np.random.default_rng(3)
+    outputs = rng.normal(size=(5, N, SIZE))
+    turn, _ = np.linalg.qr(rng.normal(size=(SIZE, SIZE)))
+    other = 3 * outputs @ turn + rng.normal(size=SIZE)
+    cosines, plain = make(form, transform="cosines"), make(form, transform="none")
+    np.testing.assert_allclose(cosines.log_odds(other), cosines.log_odds(outputs), atol=1e-9)
+    assert np.abs(plain.log_odds(other) - plain.log_odds(outputs)).max() > 0.01
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+def test_a_length_beyond_float64_is_no_score(form: str) -> None:
+    """To be refused, not to rank somewhere."""
+    with np.errstate(over="ignore"):
+        assert np.isnan(make(form, transform="cosines").log_odds(1e200 * np.eye(N, SIZE)))
+    if form == "cosine":
+        with np.errstate(over="ignore"):
+            assert np.isnan(make(form, transform="none").log_odds(1e200 * np.eye(N, SIZE)))
+
+
+@pytest.mark.parametrize("transform", get_args(Transform))
+def test_outputs_without_a_direction_have_a_score(transform: Transform) -> None:
+    """All alike, or what unrelated models answer to a bit: no division by zero."""
+    verifier = make("cosine", transform=transform)
+    assert np.isfinite(verifier.log_odds(np.full((N, SIZE), 1 / SIZE)))
+    if transform == "none":
+        bias_alone = verifier.log_odds(verifier.mean)
+        np.testing.assert_allclose(bias_alone, verifier.log_odds(verifier.mean + 1e-12), atol=1e-5)
 
 
 def changed(verifier: MetaVerifier, **tensors: np.ndarray | None) -> bytes:
@@ -124,8 +172,13 @@ def test_files_that_do_not_fit_are_refused(tensors: dict[str, np.ndarray | None]
         read(changed(verifier, **tensors), verifier)
 
 
-def test_the_two_forms_are_not_mistaken_for_each_other() -> None:
-    joint, each = make("joint"), make("each")
+def test_no_form_is_mistaken_for_another() -> None:
+    joint, each, cosine = make("joint"), make("each"), make("cosine")
+    for file, other in ((cosine, joint), (joint, cosine), (cosine, each), (each, cosine)):
+        with pytest.raises(PackError, match="does not standardise"):
+            read(file.to_safetensors(), other)
+    with pytest.raises(PackError, match="does not standardise"):
+        read(make("each", transform="cosines").to_safetensors(), each)
     with pytest.raises(PackError, match="layer 0"):
         read(joint.to_safetensors(), each)
     with pytest.raises(PackError, match="layer 0"):

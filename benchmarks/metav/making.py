@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,21 +11,42 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks.red_team.keeping import Kept, digest
 from sif_offline.fingerprint.metav.verifier import read_verifier
+from sif_offline.metav.keeping import VERSION
 from sif_offline.metav.packing import answers_of
+from sif_offline.metav.presets import PRESETS
 from sif_offline.metav.rivals import RIVALS, Forged, forge_rival, make_rival
 from sif_offline.metav.settings import MetaVSettings
 from sif_offline.metav.train import Trained, train_metav
-from sif_offline.metav.zoo import Zoo
+from sif_offline.metav.zoo import Zoo, ZooSize
 
 VIEWS = ("full", "rounded-1", "label")
-METAV: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+OWN = ZooSize().own
+"""The zoo's default, which rivals work with as well."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A form of MetaV.
+
+    Attributes:
+        settings: that differ from the defaults.
+        own: of the zoo: share of the unrelated models to train on that have the owner's architecture.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    own: float = OWN
+
+
+METAV: Mapping[str, Variant] = MappingProxyType(
     {
-        "MetaV": {},
-        "MetaV, checkpoints": {"checkpoints": True},
-        "MetaV, as published": {"form": "joint", "views": ("full",), "activation": "none", "sampled": 3},
+        "MetaV": Variant(),
+        "MetaV, own .5": Variant(own=0.5),
+        "MetaV, checkpoints": Variant({"checkpoints": True}),
+        "MetaV, matched filter": Variant(PRESETS["matched-filter"], own=1),
+        "MetaV, filter of probabilities": Variant({**PRESETS["matched-filter"], "transform": "none"}, own=1),
+        "MetaV, as published": Variant(PRESETS["paper"]),
     }
 )
-"""Settings that differ from the defaults."""
 METHODS = (*METAV, *RIVALS)
 Row = dict[str, Any]
 
@@ -65,7 +86,9 @@ class Maker:
 
     def settings(self, method: str) -> MetaVSettings:
         """Of a form of MetaV."""
-        return MetaVSettings(queries=self.queries, steps=self.steps, scored_views=VIEWS, **METAV[method])
+        own = METAV[method].settings
+        steps = min(self.steps, own.get("steps", self.steps))
+        return MetaVSettings(**{**own, "queries": self.queries, "steps": steps, "scored_views": VIEWS})
 
     def made(self, method: str, zoo: Zoo) -> Made:
         """What ``method`` makes of the zoo's splits train and validation, from disk where it is there."""
@@ -77,7 +100,7 @@ class Maker:
                 [type(one).__name__ for one in make_rival(method)],
                 [one.settings for one in make_rival(method)],
             )
-        job = digest(method, used, tried, self.queries)
+        job = digest(method, used, tried, self.queries, VERSION)
         row = self.rows.get(job)
         if row is not None:
             return Made(job, self._read(method, zoo, row), row["seconds"], row["said"])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from benchmarks.metav.making import METAV, METHODS, VIEWS, Row
-from benchmarks.metav.measuring import hits
+from benchmarks.metav.measuring import TEMPERATURES, hits
 from sif_offline.metav.metrics import share
 
 
@@ -54,6 +54,26 @@ def size_table(rows: Sequence[Row], *, alpha: float) -> str:
                     found["roc_auc"][0] for row in own for found in row["views"] if found["view"] == view
                 ]
                 cells.append(_spread(areas))
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def temper_table(rows: Sequence[Row]) -> str:
+    """What MetaV says of suspects whose softmax has another temperature, the full view, over all zoos."""
+    lines = [
+        "| method | " + " | ".join(f"T {one:g}: stolen found | unrelated not" for one in TEMPERATURES) + " |"
+    ]
+    lines.append("|---" * (lines[0].count("|") - 1) + "|")
+    for method in METAV:
+        own = [row for row in rows if row["method"] == method]
+        totals = [hits(own, "full", stolen=side, alpha=0)[1] for side in (True, False)]
+        cells = [method]
+        for place in range(len(TEMPERATURES) if own else 0):
+            stolen, accused = (
+                sum(row["tempered"][place][role] for row in own) for role in ("positive", "negative")
+            )
+            cells += [_percent(stolen, totals[0]), _percent(totals[1] - accused, totals[1])]
+        if own:
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

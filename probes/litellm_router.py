@@ -1,7 +1,7 @@
 """A target that is a model of the LiteLLM proxy around us, asked through the proxy's own router."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -126,13 +126,11 @@ class RouterTarget(LiteLLMTarget):
             return NoAnswerError("interrupted", reason, in_doubt=True)
         return failure
 
-    def _redacted(self, text: str) -> str:
+    def _redactions(self) -> Sequence[Redaction]:
         """The proxy's own credentials are its secrets, not only ours."""
-        for row in _deployments(self._router(), self.alias):
-            key = row.get("api_key")
-            if isinstance(key, str):
-                text = Redaction(api_key=SecretStr(key), headers={})(text)
-        return super()._redacted(text)
+        keys = [row.get("api_key") for row in _deployments(self._router(), self.alias)]
+        of_the_proxy = [Redaction(api_key=SecretStr(key), headers={}) for key in keys if isinstance(key, str)]
+        return (*of_the_proxy, *super()._redactions())
 
 
 def make_router_target(

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cached_property, partial
 from pathlib import Path
@@ -168,8 +168,14 @@ class LiteLLMTarget:
         return no_answer_of(error, timeout_s=self.timeout_s, redacted=self._redacted)
 
     def _redacted(self, text: str) -> str:
-        """Without secrets, ours and of whoever makes the connection."""
-        return self._redaction(text)
+        """Without secrets."""
+        for redaction in self._redactions():
+            text = redaction(text)
+        return text
+
+    def _redactions(self) -> Sequence[Redaction]:
+        """Of secrets, ours and of whoever makes the connection."""
+        return (self._redaction,)
 
     def _answer(self, reply: Any, latency_s: float, *, max_tokens: int) -> Answer:
         # through ASCII: a reply may hold lone surrogates, which pydantic's own JSON refuses
@@ -178,6 +184,8 @@ class LiteLLMTarget:
             reason = f"answered {len(said):,} characters, over the limit of {MAX_REPLY_CHARACTERS:,}"
             raise NoAnswerError("too_large", reason, in_doubt=True)
         raw = json.loads(said)
+        for redaction in self._redactions():  # a raw reply is kept for ever, and shown as evidence
+            raw = redaction.reply(raw)
         choices = raw.get("choices") or []
         message = choices[0].get("message") if choices else None
         if not isinstance(message, dict):

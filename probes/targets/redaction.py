@@ -1,11 +1,14 @@
 """Secrets of a target out of what it says."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import SecretStr
 
 SHORTEST = 6
 """Characters of a secret; placeholders ("none", "x") are none, and replacing them would garble a message."""
+SHORTEST_IN_REPLIES = 16
+"""Likewise in an answer, whose words are evidence: a shorter header ("team: research") is one of them."""
 
 
 class Redaction:
@@ -27,3 +30,14 @@ class Redaction:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+    def reply(self, reply: Any) -> Any:
+        """Parsed JSON with none of them of 16 characters or more in any string or name, at any depth."""
+        if isinstance(reply, str):
+            for secret in self._secrets:
+                if len(secret) >= SHORTEST_IN_REPLIES:
+                    reply = reply.replace(secret, "***")
+            return reply
+        if isinstance(reply, dict):
+            return {self.reply(name): self.reply(value) for name, value in reply.items()}
+        return [self.reply(value) for value in reply] if isinstance(reply, list) else reply

@@ -1,6 +1,7 @@
 """A model of a LiteLLM proxy, asked through a real router: failures by the same names, one send each."""
 
 import asyncio
+import json
 import os
 import socket
 import threading
@@ -223,6 +224,10 @@ def test_a_key_of_the_proxy_shows_nowhere(proxy_loop: Loop) -> None:
         target_of(Repeating(), proxy_loop).ask(image=None, prompt="Hm?", max_tokens=32)
     assert KEY not in str(caught.value)
     assert caught.value.in_doubt
+    with ScriptedEndpoint(lambda q: f"a dog with {KEY} on it") as endpoint:
+        answer = target_of(make_router(endpoint.url), proxy_loop).ask(image=None, prompt="Hm?", max_tokens=32)
+    assert answer.text == "a dog with *** on it"
+    assert KEY not in json.dumps(answer.raw)
 
 
 def test_an_alias_of_two_models_is_warned_about() -> None:

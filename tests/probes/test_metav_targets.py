@@ -334,6 +334,7 @@ def test_a_model_that_is_named_like_our_key_is_not_written_down(monkeypatch: pyt
     with MetaVEndpoint(model, model=f"echo {KEY}") as endpoint:
         answer = target(endpoint.root, "kserve", key="SUSPECT_KEY").ask(QUERY)
     assert answer.served_model == "echo ***:1"
+    assert KEY not in json.dumps(answer.raw)
 
 
 def test_a_header_that_cannot_be_sent_does_not_show_its_value(monkeypatch: pytest.MonkeyPatch) -> None:

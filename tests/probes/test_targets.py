@@ -288,5 +288,25 @@ def test_a_secret_is_taken_out_before_a_text_is_cut() -> None:
     assert "***" in str(caught.value)
 
 
+def test_an_answer_that_holds_our_key_is_kept_without_it() -> None:
+    """The raw reply stays in the chain for ever and goes into the evidence bundle."""
+    usage = {"prompt_tokens": 1, "keys": [{KEY: f"Bearer {KEY}"}]}
+    with ScriptedEndpoint(lambda q: f"a dog with {KEY} on it", usage=usage) as endpoint:
+        answer = ask(endpoint.url)
+    assert answer.text == "a dog with *** on it"
+    assert answer.raw["choices"][0]["message"]["content"] == answer.text
+    assert answer.raw["usage"]["keys"] == [{"***": "Bearer ***"}]
+    assert KEY not in json.dumps(answer.raw)
+
+
+def test_an_answer_keeps_the_words_that_a_short_header_has() -> None:
+    with ScriptedEndpoint(lambda q: "a research dog") as endpoint:
+        target = LiteLLMTarget(
+            name="suspect", model="openai/x", api_base=endpoint.url, headers={"X-Team": "research"}
+        )
+        answer = target.ask(image=None, prompt="What is this?", max_tokens=32)
+    assert answer.text == "a research dog"
+
+
 def test_a_retry_after_of_another_age_is_none() -> None:
     assert seconds_to_wait("Mon, 01 Jan 99999999999999999999 00:00:00 GMT") is None

@@ -39,6 +39,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import NullPool
 
 from gateway_plugin.audit.record import AuditError, AuditRecord
+from sif_offline.fingerprint.sqlite_wal import switch_to_wal
 
 TABLE = Table(
     "sif_gateway_audit",
@@ -177,8 +178,8 @@ def _sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
-            connection.execute(f"PRAGMA {pragma}").close()
+        switch_to_wal(connection)
+        connection.execute("PRAGMA synchronous=NORMAL").close()
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.pool import StaticPool
 
 from probes.store.migrate import upgrade
 from sif_offline.fingerprint.errors import SifError
+from sif_offline.fingerprint.sqlite_wal import switch_to_wal
 
 
 class StoreError(SifError):
@@ -86,8 +87,9 @@ def _tune_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=15000", "foreign_keys=ON"):
+        for pragma in ("busy_timeout=15000", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
+        switch_to_wal(connection)
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:

@@ -171,7 +171,7 @@ for arguments in (["score", "--json", "--prompts", prompts], ["check", service],
     except SystemExit as end:
         assert not end.code, (arguments, end.code)
 import litellm.proxy.proxy_server, litellm.integrations.prometheus, gateway_plugin.litellm_guardrail
-import sentence_transformers, gateway_plugin.guardrail_api
+import gateway_plugin.guardrail_api
 """
 
 

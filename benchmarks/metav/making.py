@@ -43,7 +43,6 @@ METAV: Mapping[str, Variant] = MappingProxyType(
         "MetaV, own .5": Variant(own=0.5),
         "MetaV, checkpoints": Variant({"checkpoints": True}),
         "MetaV, matched filter": Variant(PRESETS["matched-filter"], own=1),
-        "MetaV, filter of probabilities": Variant({**PRESETS["matched-filter"], "transform": "none"}, own=1),
         "MetaV, as published": Variant(PRESETS["paper"]),
     }
 )

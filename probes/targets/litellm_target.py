@@ -183,9 +183,9 @@ class LiteLLMTarget:
         if len(said) > MAX_REPLY_CHARACTERS:
             reason = f"answered {len(said):,} characters, over the limit of {MAX_REPLY_CHARACTERS:,}"
             raise NoAnswerError("too_large", reason, in_doubt=True)
-        raw = json.loads(said)
         for redaction in self._redactions():  # a raw reply is kept for ever, and shown as evidence
-            raw = redaction.reply(raw)
+            said = redaction.in_json(said)
+        raw = json.loads(said)
         choices = raw.get("choices") or []
         message = choices[0].get("message") if choices else None
         if not isinstance(message, dict):

@@ -1,7 +1,8 @@
 """Secrets of a target out of what it says."""
 
+import json
+import re
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import SecretStr
 
@@ -9,6 +10,9 @@ SHORTEST = 6
 """Characters of a secret; placeholders ("none", "x") are none, and replacing them would garble a message."""
 SHORTEST_IN_REPLIES = 16
 """Likewise in an answer, whose words are evidence: a shorter header ("team: research") is one of them."""
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+"""A string of JSON, escapes and all."""
 
 
 class Redaction:
@@ -31,13 +35,12 @@ class Redaction:
             text = text.replace(secret, "***")
         return text
 
-    def reply(self, reply: Any) -> Any:
-        """Parsed JSON with none of them of 16 characters or more in any string or name, at any depth."""
-        if isinstance(reply, str):
-            for secret in self._secrets:
-                if len(secret) >= SHORTEST_IN_REPLIES:
-                    reply = reply.replace(secret, "***")
-            return reply
-        if isinstance(reply, dict):
-            return {self.reply(name): self.reply(value) for name, value in reply.items()}
-        return [self.reply(value) for value in reply] if isinstance(reply, list) else reply
+    def in_json(self, text: str) -> str:
+        """JSON with none of them of 16 characters or more in any string or name, however deep it lies."""
+        return _STRING.sub(lambda found: json.dumps(self._in_reply(json.loads(found[0]))), text)
+
+    def _in_reply(self, said: str) -> str:
+        for secret in self._secrets:
+            if len(secret) >= SHORTEST_IN_REPLIES:
+                said = said.replace(secret, "***")
+        return said

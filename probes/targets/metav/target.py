@@ -117,7 +117,8 @@ class MetaVTarget:
         began = time.monotonic()
         read = exchange(self._client, url, content=content, timeout_s=self.timeout_s)
         latency_s = time.monotonic() - began
-        reply = self._redacted.reply(parse(read))  # it is kept for ever, and shown as evidence
+        # it is kept for ever, and shown as evidence
+        reply = json.loads(self._redacted.in_json(json.dumps(parse(read))))
         said = self._codec.decode(reply)
         text = canonical_json(said.numbers).decode()
         if len(text) > MAX_REPLY_CHARACTERS:  # 1e20 and base64 are shorter than what they say

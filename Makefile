@@ -33,7 +33,7 @@ types: install
 
 unit: install
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not alone'
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m alone $$(grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 # The gateway under load (30,000 requests, half an hour), the probes for months (simulated), killed, with replicas
 # and with 1,000 targets; and what the gateway adds to the bare proxy. Wants an idle machine.

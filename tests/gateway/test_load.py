@@ -21,13 +21,13 @@ def soaked(test: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def result(language_model: Any) -> dict[str, Any]:
-    """A few hundred requests, two in five of them hostile: every shape comes at least twice, and most of them
+    """A few hundred requests, a third of them hostile: every shape comes at least twice, and most of them
     before memory is called steady."""
     arguments = soak.parser().parse_args(
         [
-            "--requests=300",
-            "--bare-requests=180",
-            "--hostile=0.4",
+            "--requests=400",
+            "--bare-requests=240",
+            "--hostile=0.3",
             "--clients=16",
             "--distinct=60",
             "--seed=4",
@@ -49,7 +49,7 @@ def test_no_request_breaks_the_gateway(result: dict[str, Any]) -> None:
 def test_every_hostile_shape_was_sent_and_none_stopped_the_rest(result: dict[str, Any]) -> None:
     sent = result["guarded"]["statuses"]
     assert set(HOSTILE) <= set(sent)
-    assert sum(sum(counts.values()) for counts in sent.values()) == 300
+    assert sum(sum(counts.values()) for counts in sent.values()) == 400
     assert sent["gibberish"] == {"400": sum(sent["gibberish"].values())}
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import TypeVar
 
 from gateway_plugin.metrics import GatewayMetrics
@@ -182,21 +181,18 @@ class Screener:
         """
         if not items:
             return []
-        futures: list[Future[Finding]] = []
         try:
-            for item in items:
-                futures.append(worker.submit(item))
+            futures = worker.submit(items)
         except QueueFullError as error:
-            for future in futures:
-                future.cancel()
             return [self._failed(check, error)] * len(items)
         self._tell_depth()
         waiting = [asyncio.wrap_future(future) for future in futures]
         try:
             _, late = await asyncio.wait(waiting, timeout=self._timeout_s)
         finally:
-            for each in waiting:
-                each.cancel()  # no effect on what is done
+            for future, each in zip(futures, waiting, strict=True):
+                future.cancel()  # no effect on what is done; at once, so that it makes room
+                each.cancel()
             self._tell_depth()
         failed: dict[str, Finding] = {}
         found: list[Finding] = []

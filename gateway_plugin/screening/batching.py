@@ -1,7 +1,7 @@
 """A bounded queue in front of a model: many callers, one worker thread, shared batches."""
 
+import heapq
 import itertools
-import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -35,48 +35,58 @@ class BatchWorker(Generic[Item, Result]):
         long: Callable[[Item], bool] = lambda item: False,
     ) -> None:
         self._work, self._name, self._max_batch, self._long = work, name, max_batch, long
-        # by class, then in order of arrival; the number keeps items from being compared
-        self._waiting: queue.PriorityQueue[tuple[bool, int, Item, Future[Result]]]
-        self._waiting = queue.PriorityQueue(maxsize=max_queue)
+        self._max_queue = max_queue
+        # a heap: by class, then in order of arrival; the number keeps items from being compared
+        self._waiting: list[tuple[bool, int, Item, Future[Result]]] = []
+        self._changed = threading.Condition()
         self._numbers = itertools.count()
-        self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def submit(self, item: Item) -> "Future[Result]":
-        """Queue one item. Raises :class:`QueueFullError` instead of waiting."""
-        future: Future[Result] = Future()
-        try:
-            self._waiting.put_nowait((self._long(item), next(self._numbers), item, future))
-        except queue.Full:
-            raise QueueFullError(f"{self._name}: {self._waiting.maxsize} items already wait") from None
-        if self._thread is None:  # started late, so that a process that forks after start-up keeps its worker
-            with self._start:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                    self._thread.start()
-        return future
+    def submit(self, items: Sequence[Item]) -> "list[Future[Result]]":
+        """Queue the items, all of them or none; those that were called off make room.
+
+        Raises :class:`QueueFullError` instead of waiting.
+        """
+        futures: list[Future[Result]] = [Future() for _ in items]
+        with self._changed:
+            if len(self._waiting) + len(items) > self._max_queue:
+                self._waiting = [each for each in self._waiting if not each[3].cancelled()]
+                heapq.heapify(self._waiting)
+            if len(self._waiting) + len(items) > self._max_queue:
+                wait = f"{len(self._waiting)} of at most {self._max_queue} items already wait"
+                raise QueueFullError(f"{self._name}: no room for {len(items)} more, {wait}")
+            for item, future in zip(items, futures, strict=True):
+                heapq.heappush(self._waiting, (self._long(item), next(self._numbers), item, future))
+            if self._thread is None:  # started late: a process that forks after start-up keeps its worker
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        return futures
 
     @property
     def depth(self) -> int:
-        """Items that wait now."""
-        return self._waiting.qsize()
+        """Items that wait now, with those called off since that still have a place."""
+        return len(self._waiting)
 
     def _run(self) -> None:
         while True:
-            long, _, item, future = self._waiting.get()
-            batch = [(item, future)]
-            while not long and len(batch) < self._max_batch and self._short_waits():
-                _, _, item, future = self._waiting.get_nowait()
-                batch.append((item, future))
-            live = [(item, future) for item, future in batch if future.set_running_or_notify_cancel()]
-            if live:
-                self._settle(live)
+            batch = self._next_batch()
+            if batch:
+                self._settle(batch)
 
-    def _short_waits(self) -> bool:
-        """Only the worker takes items out, so what waits now still waits when it does."""
-        with self._waiting.mutex:
-            waiting = self._waiting.queue
-            return bool(waiting) and not waiting[0][0]
+    def _next_batch(self) -> "list[tuple[Item, Future[Result]]]":
+        """Waits for an item; then the items to run together, without those called off."""
+        batch: list[tuple[Item, Future[Result]]] = []
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting)
+            alone = self._waiting[0][0]
+            while self._waiting and self._waiting[0][0] == alone and len(batch) < self._max_batch:
+                _, _, item, future = heapq.heappop(self._waiting)
+                if future.set_running_or_notify_cancel():
+                    batch.append((item, future))
+                    if alone:
+                        break
+        return batch
 
     def _settle(self, live: "Sequence[tuple[Item, Future[Result]]]") -> None:
         """Run a batch; one that fails is run again item by item, so that one caller's fails no other's."""

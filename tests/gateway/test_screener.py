@@ -137,21 +137,37 @@ def test_the_queues_of_several_screeners_count_together() -> None:
     assert seen[2] == 0
 
 
-def test_what_was_queued_before_the_queue_was_full_is_called_off() -> None:
+def test_a_query_that_the_queue_cannot_take_whole_takes_no_place_in_it() -> None:
     model = SlowModel(seconds=0.2)
     made, _ = screener(model, max_queue=8)
 
-    async def run() -> Status:
+    async def run() -> tuple[Status, Status]:
         first = asyncio.create_task(made.score_query(Query(texts=("first",))))
         while not model.batches:  # until the worker is busy with it
             await asyncio.sleep(0.005)
         (refused,) = await made.score_query(Query(texts=tuple(f"text {i}" for i in range(30))))
+        (last,) = await made.score_query(Query(texts=tuple(f"last {i}" for i in range(8))))
         await first
-        await made.score_query(Query(texts=("last",)))
-        return refused.status
+        return refused.status, last.status
 
-    assert asyncio.run(run()) is Status.FAILED
-    assert sum(model.batches) == 2, "nobody waits for the texts of the refused query"
+    assert asyncio.run(run()) == (Status.FAILED, Status.CLEAR)
+    assert sum(model.batches) == 9, "nobody waits for the texts of the refused query"
+
+
+def test_texts_that_came_too_late_make_room() -> None:
+    model = SlowModel(seconds=0.5)
+    made, registry = screener(model, max_queue=8, timeout_s=0.1)
+
+    async def run() -> None:
+        first = asyncio.create_task(made.score_query(Query(texts=("first",))))
+        while not model.batches:  # until the worker is busy with it
+            await asyncio.sleep(0.005)
+        for name in ("second", "third"):
+            await made.score_query(Query(texts=tuple(f"{name} {i}" for i in range(8))))
+        await first
+
+    asyncio.run(run())
+    assert (failures(registry, "timeout"), failures(registry, "queue_full")) == (3, None)
 
 
 def test_many_short_texts_leave_the_event_loop_free() -> None:
@@ -229,17 +245,18 @@ def doubled_behind(gate: threading.Event) -> Callable[[Sequence[int]], list[int]
 def test_a_worker_outlives_a_failing_batch_and_a_cancelled_item() -> None:
     gate = threading.Event()
     worker = BatchWorker(doubled_behind(gate), name="test", max_batch=1, max_queue=3)
-    first = worker.submit(13)
+    (first,) = worker.submit([13])
     while worker.depth:
         time.sleep(0.001)
-    cancelled, second, third = worker.submit(1), worker.submit(2), worker.submit(3)
-    with pytest.raises(QueueFullError, match="test: 3 items already wait"):
-        worker.submit(4)
+    cancelled, second, third = worker.submit([1, 2, 3])
+    with pytest.raises(QueueFullError, match="no room for 1 more, 3 of at most 3 items already wait"):
+        worker.submit([4])
     assert cancelled.cancel()
+    (fourth,) = worker.submit([4])
     gate.set()
     with pytest.raises(ValueError, match="unlucky"):
         first.result(5)
-    assert (second.result(5), third.result(5)) == (4, 6)
+    assert [each.result(5) for each in (second, third, fourth)] == [4, 6, 8]
 
 
 def test_states_of_calls_that_never_end_are_forgotten() -> None:
@@ -399,10 +416,10 @@ def test_items_that_take_long_wait_for_the_others_and_run_alone() -> None:
     worker: BatchWorker[int, int] = BatchWorker(
         work, name="test", max_batch=8, max_queue=16, long=lambda item: item >= 100
     )
-    first = worker.submit(0)
+    (first,) = worker.submit([0])
     while worker.depth:  # taken up: what follows gathers behind it
         time.sleep(0.001)
-    futures = [worker.submit(item) for item in (100, 1, 101, 2, 3)]
+    futures = worker.submit([100, 1, 101, 2, 3])
     free.set()
     assert [future.result(timeout=5) for future in [first, *futures]] == [0, 100, 1, 101, 2, 3]
     assert batches == [[0], [1, 2, 3], [100], [101]]
@@ -411,7 +428,7 @@ def test_items_that_take_long_wait_for_the_others_and_run_alone() -> None:
 def test_a_text_that_breaks_the_model_does_not_fail_the_texts_beside_it() -> None:
     gate = threading.Event()
     worker = BatchWorker(doubled_behind(gate), name="test", max_batch=8, max_queue=8)
-    futures = [worker.submit(item) for item in (1, 2, 13, 3)]
+    futures = worker.submit([1, 2, 13, 3])
     gate.set()
     assert [futures[place].result(5) for place in (0, 1, 3)] == [2, 4, 6]
     with pytest.raises(ValueError, match="unlucky"):

@@ -110,10 +110,15 @@ class Server:
         host, port = self.url.removeprefix("http://").split(":")
         return host, int(port)
 
-    def rss_mb(self) -> float:
-        """Resident memory in MB, 1 MB = 10^6 bytes."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    def anonymous_mb(self) -> float:
+        """Anonymous memory in MB (10^6 bytes), resident or swapped out: what a leak adds to.
+
+        Resident memory would count pages of mapped files besides, which a kernel takes back and reads again
+        as it likes: weights and libraries alone can make it rise by hundreds of MB.
+        """
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        kib = [int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "VmSwap:"))]
+        return sum(kib) * 1024 / 1e6
 
 
 def guardrail(name: str, settings: Mapping[str, Any], *, default_on: bool) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Seen:
 
     statuses: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     unexpected: Counter[str] = field(default_factory=Counter)
-    rss_mb: list[tuple[int, float]] = field(default_factory=list)
+    anonymous_mb: list[tuple[int, float]] = field(default_factory=list)
 
     def server_errors(self) -> dict[str, int]:
         """Answers 5xx, and connections without an answer, by shape."""
@@ -100,19 +100,19 @@ async def drive(
             if sent.expected is not None and status not in {str(code) for code in sent.expected}:
                 seen.unexpected[f"{sent.kind}: {status}"] += 1
             if number % every == 0:
-                seen.rss_mb.append((number, server.rss_mb()))
+                seen.anonymous_mb.append((number, server.anonymous_mb()))
 
     await asyncio.gather(*(client() for _ in range(clients)))
-    seen.rss_mb.append((requests, server.rss_mb()))
+    seen.anonymous_mb.append((requests, server.anonymous_mb()))
     return seen
 
 
 def memory(seen: Seen, *, requests: int) -> dict[str, float]:
-    """MB of resident memory after 30 % of the requests and at the end (medians over 10 % of them each), and
+    """MB of anonymous memory after 30 % of the requests and at the end (medians over 10 % of them each), and
     the growth between the two."""
 
     def around(low: float, high: float) -> float:
-        values = [mb for number, mb in seen.rss_mb if low * requests <= number <= high * requests]
+        values = [mb for number, mb in seen.anonymous_mb if low * requests <= number <= high * requests]
         return statistics.median(values)
 
     start, end = around(0.3, 0.4), around(1 - LAST_SHARE, 1.0)

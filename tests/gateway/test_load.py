@@ -132,9 +132,9 @@ def test_the_steps_of_a_coroutine_are_timed_and_it_behaves_as_before(
 
 
 def test_memory_is_compared_between_steady_state_and_end() -> None:
-    flat = soak.Seen(rss_mb=[(n, 900.0 if n < 200 else 1000.0) for n in range(0, 1001, 10)])
+    flat = soak.Seen(anonymous_mb=[(n, 900.0 if n < 200 else 1000.0) for n in range(0, 1001, 10)])
     assert soak.memory(flat, requests=1000)["growth_mb_per_1000_requests"] == 0
-    growing = soak.Seen(rss_mb=[(n, float(n)) for n in range(0, 1001, 10)])
+    growing = soak.Seen(anonymous_mb=[(n, float(n)) for n in range(0, 1001, 10)])
     assert soak.memory(growing, requests=1000)["growth_mb_per_1000_requests"] == pytest.approx(1000.0)
 
 

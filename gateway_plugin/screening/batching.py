@@ -55,11 +55,12 @@ class BatchWorker(Generic[Item, Result]):
             if len(self._waiting) + len(items) > self._max_queue:
                 wait = f"{len(self._waiting)} of at most {self._max_queue} items already wait"
                 raise QueueFullError(f"{self._name}: no room for {len(items)} more, {wait}")
+            if self._thread is None:  # started late: a process that forks after start-up keeps its worker
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                thread.start()
+                self._thread = thread  # not before it runs: a start that failed is tried again
             for item, future in zip(items, futures, strict=True):
                 heapq.heappush(self._waiting, (self._long(item), next(self._numbers), item, future))
-            if self._thread is None:  # started late: a process that forks after start-up keeps its worker
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
             self._changed.notify()
         return futures
 

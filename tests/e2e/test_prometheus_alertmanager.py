@@ -9,7 +9,6 @@ import os
 import queue
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ import yaml
 
 from probes.testing.endpoint import ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack, build_tiny_pack
+from tests.ports import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PATIENCE_S = 150.0
@@ -40,12 +40,6 @@ pytestmark = [
     ),
     pytest.mark.timeout(600),
 ]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 
 from gateway_plugin.config import GUARDRAIL
 from gateway_plugin.screening.language_models.smollm2 import SmolLM2, shared_language_model
+from tests.ports import free_port
 
 HONEST = "A brown dog is running through a green field of tall grass while its owner watches from the fence."
 LIKE_HONEST = "A brown dog runs across a grassy field and a person at the fence watches it."
@@ -192,12 +192,6 @@ def chunks(model: str, answer: str) -> Iterator[str]:
         }
         yield f"data: {json.dumps(row)}\n\n"
     yield "data: [DONE]\n\n"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

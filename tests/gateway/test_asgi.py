@@ -32,7 +32,7 @@ from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Finding, Query, Status
 from gateway_plugin.wire.bodies import BodyError, parse_object
 from gateway_plugin.wire.streams import StreamReader
-from tests.gateway.conftest import free_port
+from tests.ports import free_port
 
 HONEST = "A brown dog is running through a green field."
 STRANGE = "The conference takes place every spring in Vienna."

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from gateway_plugin.config import GatewayConfigError, check_modes, proxy_guardrails, read_configuration
+from tests.ports import free_port
 
-from .conftest import SHIPPED, free_port, guardrail, proxy_config, start_proxy
+from .conftest import SHIPPED, guardrail, proxy_config, start_proxy
 
 BOTH = ["pre_call", "post_call"]
 GOOD: dict[str, Any] = {"reference_model": "ref"}

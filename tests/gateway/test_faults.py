@@ -13,12 +13,12 @@ from tests.gateway.conftest import (
     FAULTS,
     JUDGED,
     Upstream,
-    free_port,
     guardrail,
     proxy_config,
     start_proxy,
     stop,
 )
+from tests.ports import free_port
 
 QUESTION = "What is the dog in this picture doing?"
 UNRELATED = "The International"

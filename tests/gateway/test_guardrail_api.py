@@ -35,11 +35,11 @@ from tests.gateway.conftest import (
     HONEST,
     LIKE_HONEST,
     completion,
-    free_port,
     start_proxy,
     stop,
     wait_until_ready,
 )
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "What is the dog in this picture doing?"

@@ -10,13 +10,13 @@ import yaml
 from tests.gateway.conftest import (
     HONEST,
     Upstream,
-    free_port,
     guardrail,
     proxy_config,
     start_proxy,
     stop,
     wait_until_ready,
 )
+from tests.ports import free_port
 
 KEY = "sk-of-the-test-alone"
 

@@ -11,12 +11,7 @@ import argparse
 import base64
 import contextlib
 import json
-import os
-import secrets
-import socket
-import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,8 +20,8 @@ from typing import Any
 
 import httpx
 import torch
-import yaml
 
+from benchmarks.gateway import serving
 from sif_offline.baselines.testing import targeted_triggers
 from sif_offline.fingerprint.pack import read_pack
 from sif_offline.lab.server import Engine, build_app, serve_in_thread
@@ -122,12 +117,6 @@ def served(*, folder: Path, reference: str = "innocent-c") -> Iterator[Proxy]:
             "action": "replace",
             "checks": {"perplexity": {"action": "block"}, "script_mixing": {"action": "block"}},
         }
-        params = {
-            "guardrail": "gateway_plugin.litellm_guardrail.SDAGuardrail",
-            "mode": ["pre_call", "post_call"],
-            "default_on": True,
-            "gateway_plugin": settings,
-        }
         aliases = {"main": "owner", "reference": reference}
         config = {
             "model_list": [
@@ -142,52 +131,12 @@ def served(*, folder: Path, reference: str = "innocent-c") -> Iterator[Proxy]:
                 }
                 for alias, name in aliases.items()
             ],
-            "guardrails": [{"guardrail_name": "sda", "litellm_params": params}],
+            "guardrails": [serving.guardrail("sda", settings, default_on=True)],
             "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
         }
-        (folder / "proxy.yaml").write_text(yaml.safe_dump(config))
-        yield stack.enter_context(_proxy(folder))
-
-
-@contextlib.contextmanager
-def _proxy(folder: Path) -> Iterator[Proxy]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    key, log = f"sk-{secrets.token_hex(16)}", folder / "proxy.log"
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "LITELLM_"))},
-        "LITELLM_MASTER_KEY": key,
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [str(Path(sys.executable).with_name("litellm")), "--config", str(folder / "proxy.yaml")]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        headers = {"Authorization": f"Bearer {key}"}
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=300) as client:
-            _wait(client, process, log)
-            yield Proxy(client)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _wait(client: httpx.Client, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(httpx.TransportError):
-            if client.get("/health/readiness").status_code == 200:
-                return
-        time.sleep(0.3)
-    raise RuntimeError(f"the proxy did not start: {log.read_text()[-2000:]}")
+        server = stack.enter_context(serving.litellm_proxy(folder, config, name="proxy"))
+        client = httpx.Client(base_url=server.url, headers=server.headers, timeout=300)
+        yield Proxy(stack.enter_context(client))
 
 
 def questions(pack_folder: Path, *, count: int) -> list[Question]:

@@ -8,7 +8,6 @@ import base64
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from benchmarks.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 HONEST = "A brown dog is running through a green field of tall grass while its owner watches from the fence."
@@ -126,12 +127,6 @@ def guardrail(name: str, settings: Mapping[str, Any], *, default_on: bool) -> di
     return {"guardrail_name": name, "litellm_params": {**params, "gateway_plugin": dict(settings)}}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _environment(**more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "LITELLM_"))}
     return kept | {
@@ -185,22 +180,9 @@ def upstream(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def proxy(
-    folder: Path, api_base: str, guardrails: list[dict[str, Any]], *, name: str, watch: bool = False
-) -> Iterator[Server]:
-    """A LiteLLM proxy with these guardrails (none: bare), and with the watchdog in it where asked."""
-
-    def alias(model: str) -> dict[str, Any]:
-        params = {"model": f"openai/{model}", "api_base": api_base, "api_key": "none"}
-        return {"model_name": model, "litellm_params": params}
-
+def litellm_proxy(folder: Path, document: Mapping[str, Any], *, name: str) -> Iterator[Server]:
+    """A LiteLLM proxy under a configuration that takes its master key from ``LITELLM_MASTER_KEY``."""
     config = folder / f"{name}.yaml"
-    document = {
-        "model_list": [alias(model) for model in ("main", "ref", "cut")],
-        "guardrails": guardrails,
-        "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
-        "litellm_settings": {"callbacks": ["prometheus", *([WATCHDOG] if watch else [])]},
-    }
     config.write_text(yaml.safe_dump(document))
     key, port = f"sk-{secrets.token_hex(16)}", free_port()
     url, log, seen = f"http://127.0.0.1:{port}", folder / f"{name}.log", folder / f"{name}.watchdog.jsonl"
@@ -212,6 +194,26 @@ def proxy(
         command, log, f"{url}/health/readiness", LITELLM_MASTER_KEY=key, WATCHDOG_FILE=str(seen)
     ) as process:
         yield Server(url=url, key=key, pid=process.pid, log=log, watchdog=seen)
+
+
+@contextmanager
+def proxy(
+    folder: Path, api_base: str, guardrails: list[dict[str, Any]], *, name: str, watch: bool = False
+) -> Iterator[Server]:
+    """A LiteLLM proxy with these guardrails (none: bare), and with the watchdog in it where asked."""
+
+    def alias(model: str) -> dict[str, Any]:
+        params = {"model": f"openai/{model}", "api_base": api_base, "api_key": "none"}
+        return {"model_name": model, "litellm_params": params}
+
+    document = {
+        "model_list": [alias(model) for model in ("main", "ref", "cut")],
+        "guardrails": guardrails,
+        "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
+        "litellm_settings": {"callbacks": ["prometheus", *([WATCHDOG] if watch else [])]},
+    }
+    with litellm_proxy(folder, document, name=name) as server:
+        yield server
 
 
 def data_url(data: bytes) -> str:

@@ -80,13 +80,12 @@ class BatchWorker(Generic[Item, Result]):
         batch: list[tuple[Item, Future[Result]]] = []
         with self._changed:
             self._changed.wait_for(lambda: self._waiting)
-            alone = self._waiting[0][0]
-            while self._waiting and self._waiting[0][0] == alone and len(batch) < self._max_batch:
+            long = self._waiting[0][0]
+            size = 1 if long else self._max_batch
+            while len(batch) < size and self._waiting and self._waiting[0][0] == long:
                 _, _, item, future = heapq.heappop(self._waiting)
                 if future.set_running_or_notify_cancel():
                     batch.append((item, future))
-                    if alone:
-                        break
         return batch
 
     def _settle(self, live: "Sequence[tuple[Item, Future[Result]]]") -> None:

@@ -18,12 +18,12 @@ import uvicorn
 import yaml
 from fastapi import FastAPI
 
+from benchmarks.ports import free_port
 from deploy.grafana.build import gateway
 from gateway_plugin import guardrail_api
 from gateway_plugin.audit.log import AuditLog
 from gateway_plugin.service_config import read_service_configuration
 from tests.e2e.test_prometheus_alertmanager import answers, running, wait_for, write_yaml
-from tests.ports import free_port
 
 PROMETHEUS = shutil.which("prometheus")
 GIBBERISH = (

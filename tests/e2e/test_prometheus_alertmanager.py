@@ -23,9 +23,9 @@ import httpx
 import pytest
 import yaml
 
+from benchmarks.ports import free_port
 from probes.testing.endpoint import ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack, build_tiny_pack
-from tests.ports import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PATIENCE_S = 150.0

@@ -21,9 +21,9 @@ import yaml
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
+from benchmarks.ports import free_port
 from gateway_plugin.config import GUARDRAIL
 from gateway_plugin.screening.language_models.smollm2 import SmolLM2, shared_language_model
-from tests.ports import free_port
 
 HONEST = "A brown dog is running through a green field of tall grass while its owner watches from the fence."
 LIKE_HONEST = "A brown dog runs across a grassy field and a person at the fence watches it."

@@ -23,6 +23,7 @@ from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion
 from prometheus_client import CollectorRegistry
 
+from benchmarks.ports import free_port
 from gateway_plugin.asgi import GatewayMiddleware, hashed_key
 from gateway_plugin.config import GatewayConfigError, read_configuration
 from gateway_plugin.exchange import Caller
@@ -32,7 +33,6 @@ from gateway_plugin.screener import Screener
 from gateway_plugin.screening.base import Finding, Query, Status
 from gateway_plugin.wire.bodies import BodyError, parse_object
 from gateway_plugin.wire.streams import StreamReader
-from tests.ports import free_port
 
 HONEST = "A brown dog is running through a green field."
 STRANGE = "The conference takes place every spring in Vienna."

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.ports import free_port
 from gateway_plugin.config import GatewayConfigError, check_modes, proxy_guardrails, read_configuration
-from tests.ports import free_port
 
 from .conftest import SHIPPED, guardrail, proxy_config, start_proxy
 

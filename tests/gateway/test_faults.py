@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.ports import free_port
 from tests.gateway.conftest import (
     FAULTS,
     JUDGED,
@@ -18,7 +19,6 @@ from tests.gateway.conftest import (
     start_proxy,
     stop,
 )
-from tests.ports import free_port
 
 QUESTION = "What is the dog in this picture doing?"
 UNRELATED = "The International"

@@ -20,6 +20,7 @@ import yaml
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.ports import free_port
 from gateway_plugin.config import GatewayConfigError
 from gateway_plugin.endpoints import MARK_HEADER, Endpoint
 from gateway_plugin.guardrail_api import PATH, create_app, serve
@@ -39,7 +40,6 @@ from tests.gateway.conftest import (
     stop,
     wait_until_ready,
 )
-from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "What is the dog in this picture doing?"

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import yaml
 
+from benchmarks.ports import free_port
 from tests.gateway.conftest import (
     HONEST,
     Upstream,
@@ -16,7 +17,6 @@ from tests.gateway.conftest import (
     stop,
     wait_until_ready,
 )
-from tests.ports import free_port
 
 KEY = "sk-of-the-test-alone"
 

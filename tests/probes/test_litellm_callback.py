@@ -23,11 +23,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from benchmarks.ports import free_port
 from probes.config import ConfigError
 from probes.testing.endpoint import ScriptedEndpoint
 from probes.testing.tiny_pack import TinyPack
 from tests.gateway.conftest import proxy_environment, stop, wait_until_ready
-from tests.ports import free_port
 
 SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "deploy/litellm/config-probes.yaml").read_text())
 DEPLOYMENT_KEY = "sk-deployment-of-the-proxy"

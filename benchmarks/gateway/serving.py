@@ -112,10 +112,8 @@ class Server:
         return host, int(port)
 
     def anonymous_mb(self) -> float:
-        """Anonymous memory in MB (10^6 bytes), resident or swapped out: what a leak adds to.
-
-        Resident memory would count pages of mapped files besides, which a kernel takes back and reads again
-        as it likes: weights and libraries alone can make it rise by hundreds of MB.
+        """Anonymous memory in MB (10^6 bytes), resident or swapped out: what a leak adds to, and with the
+        watchdog little else. Resident memory counts pages of mapped files besides, which come and go.
         """
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         kib = [int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "VmSwap:"))]

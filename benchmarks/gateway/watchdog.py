@@ -7,9 +7,14 @@ and the stacks that a second thread saw on the loop during the stall. The steps 
 are timed one by one (:mod:`benchmarks.gateway.steps`); one of over 50 ms is a line with ``step_ms``. So is a
 garbage collection with ``collection_ms``, which is no part of the step that happens to set it off: it walks
 all objects of the process, LiteLLM's above all.
+
+Once a second the allocator gives back what it keeps of freed memory, so that the process's memory is what
+it holds: otherwise it is the most it ever held, which a few requests that are heavy at one time raise by
+hundreds of MB, early or late.
 """
 
 import asyncio
+import ctypes
 import faulthandler
 import gc
 import json
@@ -28,7 +33,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from benchmarks.gateway.steps import timed
 
 FRAME = re.compile(r'File "(.*)", line \d+ in (.*)')
-BEAT_S, STALL_S = 0.010, 0.050
+BEAT_S, STALL_S, TRIM_S = 0.010, 0.050, 1.0
 
 
 class Watchdog(CustomLogger):
@@ -49,7 +54,8 @@ class Watchdog(CustomLogger):
             self._beat = time.perf_counter()
             self._task = asyncio.create_task(self._heartbeat())
             self._time_the_guardrail()
-            threading.Thread(target=self._look, name="watchdog", daemon=True).start()
+            for work in (self._look, _trim):
+                threading.Thread(target=work, name="watchdog", daemon=True).start()
 
     def _time_the_guardrail(self) -> None:
         module = sys.modules.get("gateway_plugin.litellm_guardrail")
@@ -117,6 +123,13 @@ class Watchdog(CustomLogger):
     def _write(self, **row: Any) -> None:
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def _trim() -> None:
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    while trim is not None:
+        time.sleep(TRIM_S)
+        trim(0)
 
 
 def _queued(schedstat: Path) -> float:

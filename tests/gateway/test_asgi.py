@@ -5,156 +5,30 @@ import gzip
 import json
 import threading
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from random import Random
 from typing import Any
 
 import httpx
 import openai
 import pytest
 import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from fastapi.testclient import TestClient
+from fastapi import FastAPI
 from openai import OpenAI
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion
 from prometheus_client import CollectorRegistry
 
 from benchmarks.ports import free_port
-from gateway_plugin.asgi import GatewayMiddleware, hashed_key
-from gateway_plugin.config import GatewayConfigError, read_configuration
+from gateway_plugin.asgi import GatewayMiddleware
+from gateway_plugin.config import read_configuration
 from gateway_plugin.exchange import Caller
 from gateway_plugin.metrics import GatewayMetrics
 from gateway_plugin.references import Models
-from gateway_plugin.screener import Screener
-from gateway_plugin.screening.base import Finding, Query, Status
-from gateway_plugin.wire.bodies import BodyError, parse_object
-from gateway_plugin.wire.streams import StreamReader
+from tests.gateway.model_server import HONEST, ROUTES, STRANGE, Answers
+from tests.gateway.words import GIBBERISH, WordScreener
 
-HONEST = "A brown dog is running through a green field."
-STRANGE = "The conference takes place every spring in Vienna."
 REFERENCE = "A brown dog runs across a field."
-GIBBERISH = "vrondela Integrque YesDOMAIN"
-ROUTES = {"chat": "chat/completions", "responses": "responses", "messages": "messages"}
-
-
-class WordScreener(Screener):
-    """A hit where the gibberish stands in a text, and where an answer is not about the dog."""
-
-    async def score_query(self, query: Query, *, unread: int = 0) -> list[Finding]:
-        hit = any(GIBBERISH in text for text in query.texts)
-        status = Status.HIT if hit else Status.UNSCORABLE if unread else Status.CLEAR
-        return [Finding(check="perplexity", status=status)]
-
-    async def compare(self, answers: Sequence[str], reference: str) -> list[Finding]:
-        status = Status.CLEAR if all("dog" in answer for answer in answers) else Status.HIT
-        return [Finding(check="divergence", status=status)]
-
-
-class Answers:
-    """The application behind the middleware. What a query says decides how it is answered."""
-
-    def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
-        self.bodies: list[dict[str, Any]] = []
-        self.app = FastAPI()
-        for route in (*ROUTES, "embeddings", "completions"):
-            self.app.post(f"/v1/{ROUTES.get(route, route)}")(self._endpoint(route))
-
-    def _endpoint(self, route: str) -> Any:
-        async def serve(request: Request) -> Response:
-            raw = await request.body()
-            body = json.loads(raw)
-            self.asked[route] += 1
-            self.bodies.append(body)
-            said = json.dumps(body)
-            text = STRANGE if "DIVERGE" in said else HONEST
-            if "ECHO" in said:
-                text = f"The dog says {body['messages'][-1]['content']}"
-            if "SLOW" in said:
-                await asyncio.sleep(0.6)
-            if "BROKEN" in said:
-                return JSONResponse({"error": {"message": "no memory"}}, status_code=503)
-            if "PLAIN" in said:
-                return PlainTextResponse(text)
-            if "LARGE" in said:
-                text += "x" * 300_000
-            if body.get("stream"):
-                events = self._cut(route, text) if "CUT" in said else self._events(route, text)
-                return StreamingResponse(events, media_type="text/event-stream")
-            return JSONResponse(_whole(route, text), headers={"etag": "x"})
-
-        return serve
-
-    async def _events(self, route: str, text: str) -> AsyncIterator[bytes]:
-        for event in _events(route, text):
-            yield event
-            await asyncio.sleep(0)
-
-    async def _cut(self, route: str, text: str) -> AsyncIterator[bytes]:
-        for event in _events(route, text)[:4]:
-            yield event
-        raise ConnectionError("the model is gone")
-
-
-def _whole(route: str, text: str) -> dict[str, Any]:
-    if route == "messages":
-        content = [{"type": "text", "text": text}]
-        envelope = {"id": "msg_1", "type": "message", "role": "assistant", "model": "served"}
-        usage = {"input_tokens": 9, "output_tokens": 20}
-        return {**envelope, "content": content, "stop_reason": "end_turn", "usage": usage}
-    if route == "responses":
-        part = {"type": "output_text", "text": text, "annotations": []}
-        item = {"type": "message", "id": "m", "status": "completed", "role": "assistant", "content": [part]}
-        envelope = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed"}
-        more = {"model": "served", "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
-        return {**envelope, **more, "output": [item]}
-    if route == "embeddings":
-        row = {"object": "embedding", "index": 0, "embedding": [0.5]}
-        return {"object": "list", "data": [row], "model": "served", "usage": {"prompt_tokens": 1}}
-    choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
-    choice |= (
-        {"text": text} if route == "completions" else {"message": {"role": "assistant", "content": text}}
-    )
-    return {"id": "c-1", "object": "chat.completion", "created": 1, "model": "served", "choices": [choice]}
-
-
-def _events(route: str, text: str) -> list[bytes]:
-    words = [f"{word} " for word in text.split()]
-    whole = _whole(route, text)
-    if route == "messages":
-        rows = [
-            {"type": "message_start", "message": {**whole, "content": []}},
-            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-            *({"type": "content_block_delta", "delta": {"type": "text_delta", "text": w}} for w in words),
-            {"type": "message_stop"},
-        ]
-        return [f"event: {row['type']}\ndata: {json.dumps(row)}\n\n".encode() for row in rows]
-    if route == "responses":
-        place = {"item_id": "m", "output_index": 0, "content_index": 0}
-        begun = {**whole, "status": "in_progress", "output": []}
-        item = whole["output"][0]
-        rows = [
-            {"type": "response.created", "response": begun},
-            {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
-            {"type": "response.content_part.added", **place, "part": {**item["content"][0], "text": ""}},
-            *({"type": "response.output_text.delta", **place, "delta": w} for w in words),
-            {"type": "response.completed", "response": whole},
-        ]
-        return [
-            f"event: {row['type']}\ndata: {json.dumps({**row, 'sequence_number': i})}\n\n".encode()
-            for i, row in enumerate(rows)
-        ]
-    envelope = {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": "served"}
-    deltas = [{"role": "assistant", "content": ""}, *({"content": word} for word in words), {}]
-    chunks = [
-        {**envelope, "choices": [{"index": 0, "delta": d, "finish_reason": None if d else "stop"}]}
-        for d in deltas
-    ]
-    return [*(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks), b"data: [DONE]\n\n"]
 
 
 class Reference:
@@ -493,40 +367,6 @@ def test_a_body_that_cannot_be_read_is_refused(
     assert service.answers.asked.total() == asked
 
 
-def test_what_would_take_seconds_to_parse_is_refused() -> None:
-    with pytest.raises(BodyError, match="more than 200000 values"):
-        parse_object(b'{"messages": [' + b"[]," * 200_000 + b"[]]}")
-    with pytest.raises(BodyError, match="more than 8000000 escaped characters"):
-        parse_object(b'{"prompt": "' + b"\\n" * 8_000_001 + b'"}')
-
-
-def test_a_large_body_is_parsed_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers, parsed = Answers(), []
-
-    def parse(body: bytes) -> dict[str, Any]:
-        parsed.append((len(body) > 100_000, threading.get_ident() == loop_thread))
-        return parse_object(body)
-
-    @answers.app.get("/thread")
-    async def thread() -> int:
-        return threading.get_ident()
-
-    monkeypatch.setattr("gateway_plugin.asgi.parse_object", parse)
-    answers.app.add_middleware(
-        GatewayMiddleware,
-        configuration=read_configuration({"reference_model": "ref"}, where="test"),
-        models=Models(complete=lambda: None),
-        metrics=(metrics := GatewayMetrics(CollectorRegistry())),
-        screeners=lambda _: WordScreener(metrics=metrics),
-    )
-    with TestClient(answers.app) as client:
-        loop_thread = client.get("/thread").json()
-        for size in (10, 200_000):
-            body = {"model": "main", "messages": [{"role": "user", "content": "x" * size}]}
-            assert client.post("/v1/chat/completions", json=body).status_code == 200
-    assert parsed == [(False, True), (True, False)]
-
-
 def test_a_compressed_body_and_an_endless_one_are_refused(service: Service) -> None:
     path = f"{service.url}/replace/v1/chat/completions"
     bomb = gzip.compress(b" " * 10_000_000)
@@ -630,121 +470,9 @@ def test_who_asks_decides_by_the_operators_own_word(service: Service) -> None:
     assert service.post("teams", "chat", "DIVERGE", headers={"x-team": "strict"}).status_code == 400
 
 
-def test_the_case_of_the_scheme_makes_no_other_caller() -> None:
-    def keys(header: str) -> frozenset[str]:
-        return hashed_key({"headers": [(b"authorization", header.encode())]}).keys
-
-    assert keys("Bearer sk-1") == keys("bearer sk-1") == keys("BEARER  sk-1") != keys("Bearer sk-2")
-
-
 def test_other_paths_and_methods_pass_untouched(service: Service) -> None:
     assert service.client.get(f"{service.url}/replace/v1/chat/completions").status_code == 405
     assert service.client.post(f"{service.url}/replace/v1/other", content=b"{").status_code == 404
-
-
-def middleware(app: Any, **more: Any) -> GatewayMiddleware:
-    metrics = GatewayMetrics(CollectorRegistry())
-    return GatewayMiddleware(
-        app,
-        configuration=read_configuration({"reference_model": "ref"}, where="test"),
-        models=Models(complete=lambda: None),
-        **{"metrics": metrics, "screeners": lambda _: WordScreener(metrics=metrics), **more},
-    )
-
-
-def test_models_are_loaded_at_start_up_and_a_failure_stops_it_in_one_line() -> None:
-    loaded: list[str] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        loaded.append((await receive())["type"])
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-
-    async def start(made: GatewayMiddleware) -> list[Any]:
-        sent: list[Any] = []
-        incoming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-
-        async def receive() -> Any:
-            return incoming.pop(0)
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await made({"type": "lifespan"}, receive, send)
-        return sent
-
-    metrics = GatewayMetrics(CollectorRegistry())
-
-    def load(_: Any) -> Screener:
-        loaded.append("models")
-        return WordScreener(metrics=metrics)
-
-    def broken(_: Any) -> Screener:
-        raise OSError("no such model\nand more")
-
-    assert asyncio.run(start(middleware(app, screeners=load))) == [{"type": "lifespan.startup.complete"}]
-    assert loaded == ["models", "lifespan.startup"]
-    failed = asyncio.run(start(middleware(app, screeners=broken)))
-    assert failed == [{"type": "lifespan.startup.failed", "message": "no such model"}]
-
-
-def test_an_application_adds_it_like_any_middleware() -> None:
-    answers, metrics = Answers(), GatewayMetrics(CollectorRegistry())
-    answers.app.add_middleware(
-        GatewayMiddleware,
-        configuration=read_configuration({"reference_model": "ref", "action": "block"}, where="test"),
-        models=Models(complete=lambda: None),
-        metrics=metrics,
-        screeners=lambda _: WordScreener(metrics=metrics),
-    )
-    with TestClient(answers.app) as client:
-        for text, status in ((GIBBERISH, 400), ("What is it?", 200)):
-            body = {"model": "main", "messages": [{"role": "user", "content": text}]}
-            assert client.post("/v1/chat/completions", json=body).status_code == status
-
-
-@pytest.mark.parametrize("route", list(ROUTES))
-@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_a_stream_is_read_alike_however_it_is_cut(route: str, end: bytes) -> None:
-    data = b": keep-alive\n\n" + b"".join(_events(route, f"{HONEST} \u2028 déjà vu"))
-    data = data.replace(b"\n", end)
-    random = Random(7)
-    for _ in range(50):
-        reader, start = StreamReader(route), 0
-        while start < len(data):
-            size = random.choice([1, 2, 7, 100])
-            reader.feed(data[start : start + size])
-            start += size
-        assert reader.answer().texts[0].split() == [*HONEST.split(), "déjà", "vu"]
-        assert reader.head["model"] == "served"
-
-
-def test_reading_an_event_of_many_pieces_costs_no_more_than_its_length() -> None:
-    """Copying what came before with each piece would move 16 GB here, some seconds of processor time."""
-    said = "x" * (4 * 2**20)
-    event = json.dumps({"id": "c", "choices": [{"index": 0, "delta": {"content": said}}]}).encode()
-    reader = StreamReader("chat")
-    began = time.process_time()
-    for start in range(0, len(event), 512):
-        reader.feed((b"" if start else b"data: ") + event[start : start + 512])
-    reader.feed(b"\n\n")
-    spent = time.process_time() - began
-    assert reader.answer().texts == (said,)
-    assert spent < 1.0
-
-
-@pytest.mark.parametrize("route", list(ROUTES))
-def test_what_no_stream_of_the_route_holds_is_unread(route: str) -> None:
-    for data in (b"", b"data: {", b"data: [1]\n\n", b'data: {"choices": 5, "type": 1}', b"\xff" * 99):
-        reader = StreamReader(route)
-        reader.feed(data)
-        assert not reader.answer().texts
-        assert reader.answer().fault == "unread_answer" or data.startswith(b'data: {"choices"')
-
-
-def test_an_unknown_kind_of_route_is_an_error_of_the_operator() -> None:
-    with pytest.raises(GatewayConfigError, match=r"routes: 'chats' is none of chat, "):
-        middleware(None, routes={"/chat": "chats"})
 
 
 def wait_for(condition: Any, *, seconds: float = 15.0) -> None:

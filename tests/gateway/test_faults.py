@@ -10,15 +10,8 @@ import pytest
 import yaml
 
 from benchmarks.ports import free_port
-from tests.gateway.conftest import (
-    FAULTS,
-    JUDGED,
-    Upstream,
-    guardrail,
-    proxy_config,
-    start_proxy,
-    stop,
-)
+from tests.gateway.conftest import JUDGED, guardrail, proxy_config, start_proxy, stop
+from tests.gateway.upstream import FAULTS, Upstream
 
 QUESTION = "What is the dog in this picture doing?"
 UNRELATED = "The International"

@@ -1,10 +1,7 @@
-"""The service behind LiteLLM's Generic Guardrail API: by itself, and behind a real proxy."""
+"""The service behind LiteLLM's Generic Guardrail API, by itself."""
 
-import asyncio
 import json
 import logging
-import os
-import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,61 +10,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
-import httpx
 import pytest
-import uvicorn
 import yaml
 from fastapi.testclient import TestClient
-from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.ports import free_port
 from gateway_plugin.config import GatewayConfigError
 from gateway_plugin.endpoints import MARK_HEADER, Endpoint
 from gateway_plugin.guardrail_api import PATH, create_app, serve
 from gateway_plugin.guardrail_calls import MAX_WAITING, GuardrailCalls, digest_of
-from gateway_plugin.metrics import GatewayMetrics
-from gateway_plugin.screener import Screener
-from gateway_plugin.screening.base import Finding, Query, Status
+from gateway_plugin.screening.base import Finding
 from gateway_plugin.service_config import ServiceConfiguration, ServiceSettings, read_service_configuration
 from gateway_plugin.wire.bodies import parse_object
-from sif_offline.fingerprint.allow_header import Signer
-from tests.gateway.conftest import (
-    ALLOW_SECRET,
-    HONEST,
-    LIKE_HONEST,
-    completion,
-    start_proxy,
-    stop,
-    wait_until_ready,
-)
+from tests.gateway.upstream import HONEST, LIKE_HONEST, completion
+from tests.gateway.words import GIBBERISH, QUESTION, WordScreener, metric, words
 
 ROOT = Path(__file__).parents[2]
-QUESTION = "What is the dog in this picture doing?"
-GIBBERISH = "vrondela Integrque YesDOMAIN"
 UNRELATED = "The International Conference"
 KEYS = ("one-key-of-many-bytes", "two-key-of-many-bytes")
-
-
-class WordScreener(Screener):
-    """A hit where the gibberish stands in a text, and where an answer is not about the dog."""
-
-    async def score_query(self, query: Query, *, unread: int = 0) -> list[Finding]:
-        if "EXPLODE" in str(query.texts):
-            raise RuntimeError(f"cannot score {query.texts}")
-        if "SLEEP" in str(query.texts):
-            await asyncio.sleep(1.0)
-        hit = any(GIBBERISH in text for text in query.texts)
-        return [Finding(check="perplexity", status=Status.HIT if hit else Status.CLEAR)]
-
-    async def compare(self, answers: Sequence[str], reference: str) -> list[Finding]:
-        status = Status.CLEAR if all("dog" in answer for answer in answers) else Status.HIT
-        return [Finding(check="divergence", status=status)]
-
-
-def words(_: Any) -> Screener:
-    from prometheus_client import CollectorRegistry
-
-    return WordScreener(metrics=GatewayMetrics(CollectorRegistry()))
 
 
 def configured(upstream_url: str = "http://127.0.0.1:9/v1", **more: Any) -> ServiceConfiguration:
@@ -109,15 +68,6 @@ def ask(client: Any, phase: str, *texts: str, call: str | None = "c", key: str =
     if phase == "request":
         body["structured_messages"] = [{"role": "user", "content": text} for text in texts]
     return client.post(PATH, json={**body, **more}, headers={"x-api-key": key})
-
-
-def metric(client: Any, name: str, **labels: str) -> float:
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(client.get("/metrics").text)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 def test_two_phases_of_a_call_belong_together(client: TestClient) -> None:
@@ -430,135 +380,3 @@ def test_no_service_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         serve(tmp_path / "none.yaml", unauthenticated=True)
     with TestClient(create_app(configured(), unauthenticated=True, screeners=words)) as client:
         assert ask(client, "request", QUESTION, key="").json() == {"action": "NONE"}
-
-
-class Behind:
-    """A real proxy whose only guardrail is the service."""
-
-    def __init__(self, client: httpx.Client, service: str) -> None:
-        self.client, self._service = client, service
-
-    def chat(self, text: Any, **more: Any) -> httpx.Response:
-        headers = more.pop("headers", {})
-        body = {"model": "main", "messages": [{"role": "user", "content": text}], **more}
-        return self.client.post("/v1/chat/completions", json=body, headers=headers)
-
-    def metric(self, name: str, **labels: str) -> float:
-        with httpx.Client(base_url=self._service) as client:
-            return metric(client, name, **labels)
-
-
-@pytest.fixture(scope="session")
-def behind(upstream: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
-    """The shipped configuration of the proxy, and a service under ``replace``."""
-    folder, key, service_key = tmp_path_factory.mktemp("generic"), *(secrets.token_hex(16) for _ in range(2))
-    os.environ["SIF_TEST_BEHIND"] = service_key
-    document = {
-        "gateway_plugin": {
-            "reference_model": "reference",
-            "action": "replace",
-            "checks": {"perplexity": {"action": "block"}},
-            "allow_list": [{"name": "owner", "secret": ALLOW_SECRET}],
-            "overrides": [{"match": {"model": "main-blocked"}, "settings": {"action": "block"}}],
-        },
-        "models": {"reference": {"model": "ref", "api_base": upstream.url}},
-        "service": {"api_keys": ["os.environ/SIF_TEST_BEHIND"]},
-    }
-    service = read_service_configuration(yaml.safe_dump(document), name="behind")
-    port, service_port = free_port(), free_port()
-    app = create_app(service, screeners=words)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=service_port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    config, log = folder / "config.yaml", folder / "proxy.log"
-    shipped = yaml.safe_load((ROOT / "deploy" / "litellm" / "config-generic.yaml").read_text())
-    shipped["model_list"].append({**shipped["model_list"][0], "model_name": "main-blocked"})
-    config.write_text(yaml.safe_dump(shipped))
-    os.environ |= {"SIF_GATEWAY_URL": f"http://127.0.0.1:{service_port}", "SIF_GATEWAY_API_KEY": service_key}
-    process = start_proxy(config, port, f"sk-{key}", log, upstream_url=upstream.url)
-    headers = {"Authorization": f"Bearer sk-{key}"}
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=120) as client:
-            wait_until_ready(process, client, log)
-            yield Behind(client, f"http://127.0.0.1:{service_port}")
-    finally:
-        stop(process)
-        server.should_exit = True
-        thread.join(timeout=10)
-
-
-def streamed(response: httpx.Response) -> str:
-    rows = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
-    choices = [choice for row in rows for choice in row.get("choices") or ()]
-    return "".join(choice["delta"].get("content") or "" for choice in choices)
-
-
-def test_behind_a_proxy_honest_traffic_passes(behind: Behind) -> None:
-    answer = behind.chat(QUESTION)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["choices"][0]["message"]["content"] == HONEST
-    assert streamed(behind.chat(QUESTION, stream=True)).rstrip() == HONEST
-
-
-def test_behind_a_proxy_gibberish_is_a_clean_400(behind: Behind, upstream: Any) -> None:
-    asked = upstream.asked.total()
-    for more in ({}, {"stream": True}):
-        refused = behind.chat(GIBBERISH, **more)
-        assert refused.status_code == 400
-        assert "refused by the gateway's screening (perplexity)" in refused.text
-    assert upstream.asked.total() == asked
-
-
-def test_behind_a_proxy_a_diverging_answer_is_replaced_streamed_or_not(behind: Behind) -> None:
-    answer = behind.chat(f"DIVERGE {QUESTION}")
-    assert answer.json()["choices"][0]["message"]["content"] == LIKE_HONEST
-    stream = behind.chat(f"DIVERGE {QUESTION}", stream=True)
-    assert streamed(stream) == LIKE_HONEST
-    assert "Vienna" not in stream.text
-
-
-def test_behind_a_proxy_a_diverging_answer_is_blocked_where_an_override_says_so(behind: Behind) -> None:
-    """The service knows the alias that was asked for in both phases; the answer names the model behind."""
-    for more in ({}, {"stream": True}):
-        assert behind.chat(QUESTION, model="main-blocked", **more).status_code == 200
-        blocked = behind.chat(f"DIVERGE {QUESTION}", model="main-blocked", **more)
-        assert "refused by the gateway's screening (divergence)" in blocked.text
-        assert blocked.status_code == 400
-        assert "Vienna" not in blocked.text
-
-
-def test_behind_a_proxy_other_routes_are_replaced_where_they_are_not_streamed(behind: Behind) -> None:
-    turn = {"role": "user", "content": f"DIVERGE {QUESTION}"}
-    messages = {"model": "main", "max_tokens": 99, "messages": [turn]}
-    responses = {"model": "main", "input": f"DIVERGE {QUESTION}"}
-    for path, body in (("/v1/messages", messages), ("/v1/responses", responses)):
-        replaced = behind.client.post(path, json=body)
-        assert replaced.status_code == 200, replaced.text
-        assert LIKE_HONEST in replaced.text
-        assert "Vienna" not in replaced.text
-
-
-def test_behind_a_proxy_an_owners_signed_probe_passes(behind: Behind) -> None:
-    body = {"model": "main", "messages": [{"role": "user", "content": f"DIVERGE {GIBBERISH}"}]}
-    signed = Signer(name="owner", secret=ALLOW_SECRET.encode()).headers(body)
-    answer = behind.chat(f"DIVERGE {GIBBERISH}", headers=signed)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["choices"][0]["message"]["content"].startswith(UNRELATED)
-
-
-def test_behind_a_proxy_calls_with_one_id_are_not_confused(behind: Behind) -> None:
-    same = {"headers": {"x-litellm-call-id": "11111111-1111-1111-1111-111111111111"}}
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(
-            pool.map(lambda text: behind.chat(text, **same), [f"DIVERGE {QUESTION}", QUESTION] * 2)
-        )
-    for answer in answers:
-        if answer.status_code == 200:
-            assert "Vienna" not in answer.text
-        else:
-            assert "This call id is in use" in answer.text
-
-
-def test_behind_a_proxy_no_call_is_unknown(behind: Behind) -> None:
-    """Both phases of every call so far were bound to each other."""
-    assert behind.metric("sif_gateway_check_failures_total", kind="unknown_call") == 0

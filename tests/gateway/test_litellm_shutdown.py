@@ -8,15 +8,8 @@ import httpx
 import yaml
 
 from benchmarks.ports import free_port
-from tests.gateway.conftest import (
-    HONEST,
-    Upstream,
-    guardrail,
-    proxy_config,
-    start_proxy,
-    stop,
-    wait_until_ready,
-)
+from tests.gateway.conftest import guardrail, proxy_config, start_proxy, stop, wait_until_ready
+from tests.gateway.upstream import HONEST, Upstream
 
 KEY = "sk-of-the-test-alone"
 

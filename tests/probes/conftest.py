@@ -188,3 +188,9 @@ def postgres() -> Iterator[PostgresServer]:
 def postgres_url(postgres: PostgresServer) -> str:
     """An empty database of its own for one test."""
     return postgres.create(f"test_{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def quick_dbos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DBOS wakes what is due once a second; a test has less time."""
+    monkeypatch.setattr("dbos._workflow_commands._BACKGROUND_JOBS_INTERVAL_SEC", 0.1)
